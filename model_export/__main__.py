@@ -1,0 +1,114 @@
+"""`python -m model_export`: train, export, verify, golden, compact, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from model_export import evaluate
+from model_export.config import TINY, ModelConfig
+from model_export.data import Picture, read_pictures
+from model_export.export import Provenance, export, golden_picture
+from model_export.train import TrainSettings, load_average, save_compact, train
+from model_export.verify import verify_bijection
+from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models
+from service.codec.golden import golden_check, write_golden
+
+CHECKPOINT = Path("work/checkpoint.pt")
+SIZES = {"bijou-1": ModelConfig(), "tiny": TINY}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m model_export", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    t = commands.add_parser("train", help="train until the time budget is spent; resumes from --out")
+    t.add_argument("--data", type=Path, nargs="*", default=[], help="folders and tar files; none: synthetic pictures")
+    t.add_argument("--valid", type=Path, nargs="*", default=[], help="pictures to watch progress on, never trained on")
+    t.add_argument("--out", type=Path, default=CHECKPOINT, help="checkpoint file")
+    t.add_argument("--start", type=Path, help="checkpoint whose weights a new run starts from")
+    t.add_argument("--size", choices=SIZES, default="bijou-1")
+    t.add_argument("--minutes", type=float, default=120.0)
+    t.add_argument("--batch", type=int, default=8)
+    t.add_argument("--side", type=int, default=128, help="side of a crop in pixels")
+    t.add_argument("--rate", type=float, default=0.02, help="Muon's step at the start")
+    t.add_argument("--exact", action="store_true", help="fine-tune with integer weights and activations")
+    t.add_argument("--seed", type=int, default=0)
+    t.add_argument("--threads", type=int, default=1)
+    t.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    t.add_argument("--report-s", type=float, default=300.0)
+    t.add_argument("--max-steps", type=int, default=0, help="stop after this many steps; 0: no limit")
+    e = commands.add_parser("export", help="checkpoint -> verified artifact, made the default")
+    e.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    e.add_argument("--models", type=Path, default=SHIPPED)
+    e.add_argument("--data", type=Path, nargs="*", default=[], help="pictures the coder's tables are fitted on")
+    e.add_argument("--pictures", type=int, default=160, help="how many of them")
+    e.add_argument("--trained", default="", help="when and on what hardware, for the manifest")
+    e.add_argument("--threads", type=int, default=1)
+    for name, text in (
+        ("verify", "check bijection and golden files of exported models"),
+        ("golden", "write golden files anew"),
+    ):
+        v = commands.add_parser(name, help=text)
+        v.add_argument("--models", type=Path, default=SHIPPED)
+    c = commands.add_parser("compact", help="checkpoint -> averaged weights in float16")
+    c.add_argument("source", type=Path)
+    c.add_argument("target", type=Path)
+    commands.add_parser("evaluate", help="rate-distortion, lossless and generation figures", add_help=False)
+    return top
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train."""
+    names = ("minutes", "batch", "side", "rate", "exact", "seed", "threads", "device", "report_s", "max_steps")
+    settings = TrainSettings(**{name: getattr(options, name) for name in names})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    train(SIZES[options.size], settings, options.data, options.valid, options.out, options.start)
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """Export the averaged model of a checkpoint."""
+    model, progress = load_average(options.checkpoint)
+    pictures: list[Picture] = read_pictures(options.data) if options.data else []
+    every = max(1, len(pictures) // options.pictures)
+    provenance = Provenance(
+        trained=options.trained,
+        data=[path.name for path in options.data],
+        steps=progress.step,
+        minutes=round(progress.spent_s / 60, 1),
+    )
+    artifact = export(model, options.models, pictures[::every][: options.pictures], provenance, options.threads)
+    print(artifact.id)
+
+
+def run_check(options: argparse.Namespace) -> None:
+    """Verify, or rewrite the golden files of, every exported model."""
+    for model in shipped_models(RuntimeOptions(device="cpu", threads=1), options.models):
+        if options.command == "golden":
+            write_golden(model, model.folder / "golden", golden_picture())
+        verify_bijection(model)
+        golden_check(model)
+        print(f"{model.id} {model.name}: bijection and golden files hold")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if arguments[:1] == ["evaluate"]:
+        return evaluate.main(arguments[1:])
+    options = parser().parse_args(arguments)
+    if options.command == "train":
+        run_train(options)
+    elif options.command == "export":
+        run_export(options)
+    elif options.command == "compact":
+        save_compact(options.source, options.target)
+    else:
+        run_check(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""The sizes and constants a model is built from; everything else follows from them."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of one model.
+
+    Attributes:
+        name: Name a client asks for (`model=`).
+        levels: Most levels a picture is split into.
+        trunk_channels: Width of the prior's trunk.
+        trunk_layers: 3x3 layers of the trunk after its first one.
+        head_channels: Width of the four luma and four chroma heads.
+        dequantiser_channels: Width of the second dequantiser layer.
+        coupling_channels: Hidden width of the coupling nets.
+    """
+
+    name: str = "bijou-1"
+    levels: int = 6
+    trunk_channels: int = 64
+    trunk_layers: int = 2
+    head_channels: int = 64
+    dequantiser_channels: int = 32
+    coupling_channels: int = 24
+
+    def as_dict(self) -> dict[str, int | str]:
+        """The configuration as plain values, for checkpoints and manifests."""
+        return asdict(self)
+
+
+TINY = ModelConfig(
+    name="tiny",
+    trunk_channels=8,
+    trunk_layers=1,
+    head_channels=8,
+    dequantiser_channels=8,
+    coupling_channels=8,
+)
+"""A model small enough for tests."""

@@ -1,0 +1,113 @@
+"""Folders and tar files of pictures -> random crops.
+
+Pictures are decoded once and kept as bytes; crops are cut from them at random places, flipped, turned, and now
+and then halved in size, so that one set of pictures shows several scales.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+HALVED_SHARE = 0.15
+"""Share of crops cut twice as large and averaged down."""
+
+Picture = NDArray[np.uint8]
+
+
+class NoPicturesError(ValueError):
+    """The given places hold no picture that can be used."""
+
+
+def read_pictures(places: list[Path], smallest_side: int = 1) -> list[Picture]:
+    """Decode every picture of folders, tar files and single files, in the order of their names.
+
+    Args:
+        places: Folders (searched through), `.tar` files and picture files.
+        smallest_side: Pictures with a shorter side are left out.
+
+    Returns:
+        RGB pictures, [H, W, 3] bytes.
+
+    Raises:
+        NoPicturesError: Nothing was found.
+    """
+    found = [p for place in places for p in _files(place)]
+    pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in found]
+    usable = [p for p in pictures if min(p.shape[:2]) >= smallest_side]
+    if not usable:
+        raise NoPicturesError(f"no picture of at least {smallest_side} px in {', '.join(map(str, places))}")
+    return usable
+
+
+def _files(place: Path) -> Iterator[bytes]:
+    if place.suffix == ".tar":
+        with tarfile.open(place) as tar:
+            for member in sorted(tar.getmembers(), key=lambda m: m.name):
+                handle = tar.extractfile(member) if member.name.lower().endswith(SUFFIXES) else None
+                if handle is not None:
+                    yield handle.read()
+    elif place.is_dir():
+        for path in sorted(place.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                yield path.read_bytes()
+    else:
+        yield place.read_bytes()
+
+
+def synthetic_pictures(count: int, side: int, seed: int = 0) -> list[Picture]:
+    """Smooth gradients, edges and texture, for tests and for trying the path without photographs."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    pictures = []
+    for _ in range(count):
+        planes = []
+        base = rng.normal(size=(3, 4))
+        for channel in range(3):
+            a, b, c, d = base[channel] * 60
+            plane = 128 + a * rows + b * columns + c * np.sin(12 * rows * d / 30 + 9 * columns)
+            planes.append(plane)
+        picture = np.stack(planes, -1)
+        top, left = rng.integers(0, side // 2, 2)
+        picture[top : top + side // 3, left : left + side // 2] += rng.normal(size=3) * 50
+        grain = rng.normal(size=(side, side, 1)) * rng.uniform(1, 8)
+        pictures.append(np.clip(np.rint(picture + grain), 0, 255).astype(np.uint8))
+    return pictures
+
+
+def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One random crop, [side, side, 3], flipped and turned at random."""
+    cut = side
+    if min(picture.shape[:2]) >= 2 * side and rng.random() < HALVED_SHARE:
+        cut = 2 * side
+    top, left = (int(rng.integers(0, n - cut + 1)) for n in picture.shape[:2])
+    piece = picture[top : top + cut, left : left + cut]
+    if cut > side:
+        wide = piece.reshape(side, 2, side, 2, 3).astype(np.uint16)
+        piece = ((wide.sum((1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+    if rng.random() < 0.5:
+        piece = piece[:, ::-1]
+    if rng.random() < 0.25:
+        piece = piece.transpose(1, 0, 2)
+    return piece
+
+
+def batches(pictures: list[Picture], side: int, size: int, rng: np.random.Generator) -> Iterator[Tensor]:
+    """Endless batches, float32 [size, 3, side, side], blue green red, 0 ... 255."""
+    while True:
+        chosen = [crop(pictures[int(rng.integers(len(pictures)))], side, rng) for _ in range(size)]
+        yield to_tensor(np.stack(chosen))
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    """RGB bytes [N, H, W, 3] -> float32 [N, 3, H, W], blue green red."""
+    return torch.from_numpy(np.ascontiguousarray(pictures[..., ::-1].transpose(0, 3, 1, 2))).float()

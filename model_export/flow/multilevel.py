@@ -1,0 +1,87 @@
+"""Picture <-> latent: colour, then wavelet and coupling again and again on the low-pass.
+
+    planes --colour--> Y Cg Co --wavelet--> low, details --coupling--> low, details
+                                   ^                                    |
+                                   +------------ next level ------------+
+
+State: integers (in float32) on a lattice of 1/unit grey level, unit = 8 for lossy and 1 for lossless streams.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from model_export.flow import colour
+from model_export.flow.coupling import Coupling
+from model_export.flow.wavelet import Wavelet
+from model_export.integers import Exactable, round_through
+
+LOW_GAIN = 1.5133
+"""Gain of CDF 9/7's low-pass without scaling steps, per level in two dimensions: (1.2302)^2."""
+SCALE_DIGITS = 7
+"""Significant bits of the per-level scales, so that state * scale is exact."""
+
+
+def dyadic(value: float, digits: int = SCALE_DIGITS) -> float:
+    """The nearest number of `digits` significant bits."""
+    exponent = math.floor(math.log2(value)) - (digits - 1)
+    return round(value / 2.0**exponent) * 2.0**exponent
+
+
+def floor_through(x: Tensor) -> Tensor:
+    """Round down; the gradient is that of the identity."""
+    return x + (torch.floor(x) - x).detach()
+
+
+def identity(x: Tensor) -> Tensor:
+    """No rounding: the float stage of training."""
+    return x
+
+
+class MultilevelFlow(Exactable):
+    """The whole flow; one set of weights for all levels.
+
+    Args:
+        levels: Number of levels with parameters of their own.
+        hidden: Hidden channels of the coupling nets.
+    """
+
+    def __init__(self, levels: int, hidden: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.wavelet = Wavelet(levels)
+        self.coupling = Coupling(hidden, levels)
+        scales = torch.tensor([[dyadic(LOW_GAIN ** -(i + 1) / 16), dyadic(LOW_GAIN ** (i + 1))] for i in range(levels)])
+        self.register_buffer("scales", scales, persistent=False)
+
+    def conditions(self, level: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gate of the colour step, scale and gain of the coupling: three of [N, 1, 1, 1]."""
+        chosen = level @ self.scales
+        gate = level[:, :1, None, None]
+        scale = (chosen[:, :1] / unit[:, None])[:, :, None, None]
+        gain = (chosen[:, 1:] * unit[:, None])[:, :, None, None]
+        return gate, scale, gain
+
+    def forward(self, x: Tensor, level: Tensor, unit: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
+        """One level. x [N, 3, H, W], sides even -> low [N, 3, H/2, W/2], details [N, 9, H/2, W/2].
+
+        Args:
+            x: Blue, green, red less 128 in lattice units at the first level, else the low-pass of the level above.
+            level: One-hot, [N, levels].
+            unit: Lattice units in a grey level, [N].
+            rounded: Whether every step is rounded to the lattice.
+        """
+        gate, scale, gain = self.conditions(level, unit)
+        floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
+        low, details = self.wavelet(colour.forward(x, gate, floor), level, rounding)
+        return self.coupling(low, details, level, scale, gain, rounding)
+
+    def inverse(self, low: Tensor, details: Tensor, level: Tensor, unit: Tensor, rounded: bool) -> Tensor:
+        """Undo one level."""
+        gate, scale, gain = self.conditions(level, unit)
+        floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
+        low, details = self.coupling.inverse(low, details, level, scale, gain, rounding)
+        return colour.inverse(self.wavelet.inverse(low, details, level, rounding), gate, floor)

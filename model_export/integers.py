@@ -1,0 +1,207 @@
+"""Float layers <-> exact integer layers: one set of weights, two ways to run it.
+
+In float mode (training) a layer is an ordinary convolution followed by a clipped ReLU. In exact mode its
+inputs, weights and outputs are integers on a dyadic grid, so that float32 computes the same result in any order
+of summation, on any device:
+
+    activation a = integer / 2**ACTIVATION_BITS, 0 <= integer <= ACTIVATION_LIMIT (inputs: both signs)
+    weight     w = integer / 2**shift(channel), |integer| <= WEIGHT_LIMIT
+    sum |w| * max|a| + |bias| < 2**24 in units of the accumulator's grid.
+
+Rounding passes gradients straight through, so that exact mode can be trained too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATION_BITS = 6
+ACTIVATION_LIMIT = 1023
+"""Largest |integer| of an activation: 10 bits, so that TF32's 11 significant bits hold it."""
+WEIGHT_LIMIT = 1023
+ACCUMULATOR_LIMIT = 2**24
+SUM_MARGIN = 0.95
+"""Share of the accumulator filled before weights are rounded; the rounding needs the rest."""
+TOP = ACTIVATION_LIMIT / 2**ACTIVATION_BITS
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round half to even; the gradient is that of the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+class _Bounded(torch.autograd.Function):
+    """Clip whose gradient still passes where it leads back inside."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:  # noqa: ANN001
+        ctx.save_for_backward(x)
+        ctx.limits = (low, high)
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+        (x,) = ctx.saved_tensors
+        low, high = ctx.limits
+        blocked = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))
+        return gradient.masked_fill(blocked, 0.0), None, None
+
+
+def bounded(x: Tensor, low: float, high: float) -> Tensor:
+    """Clip to [low, high]; outside, only a gradient that leads back inside passes."""
+    return _Bounded.apply(x, low, high)
+
+
+def grid_through(x: Tensor, bits: int) -> Tensor:
+    """Round to multiples of 2**-bits; the gradient is that of the identity."""
+    return round_through(x * 2.0**bits) * 2.0**-bits
+
+
+class Exactable(nn.Module):
+    """A module with a float mode and an exact mode."""
+
+    exact: bool = False
+
+    def set_exact(self, exact: bool) -> None:
+        """Switch this module and everything below it."""
+        for module in self.modules():
+            if isinstance(module, Exactable):
+                module.exact = exact
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Clipped ReLU; in exact mode rounded to the activation grid."""
+        x = x.clamp(0, TOP)
+        return grid_through(x, ACTIVATION_BITS) if self.exact else x
+
+
+class ExactConv(Exactable):
+    """A convolution whose weights can be made integers; at stride 1 it is zero-padded to keep the size.
+
+    Args:
+        inputs: Input channels.
+        outputs: Output channels.
+        kernel: Odd side of the kernel in samples.
+        stride: 1 or 2.
+        init: `normal`, `dirac` (identity plus a little noise: a residual layer) or `zeros`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, init: str = "normal") -> None:
+        super().__init__()
+        self.stride, self.kernel = stride, kernel
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
+        if init == "normal":
+            nn.init.kaiming_normal_(self.weight)
+        elif init == "dirac":
+            nn.init.kaiming_normal_(self.weight)
+            with torch.no_grad():
+                self.weight.mul_(0.3)
+                middle = kernel // 2
+                for channel in range(min(inputs, outputs)):
+                    self.weight[channel, channel, middle, middle] += 1
+
+    def bound(self) -> Tensor:
+        """Largest |output| of each channel over all inputs in range, in units of its value: float64 [outputs]."""
+        return self.weight.detach().double().abs().flatten(1).sum(1) * TOP
+
+    def shifts(self, total: Tensor) -> Tensor:
+        """Exponent of each output channel's weight grid, as large as both limits allow.
+
+        Args:
+            total: Bound of the whole sum this convolution takes part in, per channel, in units of its value.
+        """
+        largest = self.weight.detach().double().abs().flatten(1).amax(1).clamp_min(2.0**-12)
+        by_sum = torch.floor(torch.log2(SUM_MARGIN * ACCUMULATOR_LIMIT / total)) - ACTIVATION_BITS
+        by_weight = torch.floor(torch.log2((WEIGHT_LIMIT + 0.49) / largest))
+        return torch.minimum(by_sum, by_weight).clamp(max=16)
+
+    def integer_weight(self, total: Tensor) -> Tensor:
+        """The weight on its grid, as values (dyadic rationals), differentiable straight through."""
+        scale = torch.exp2(self.shifts(total)).to(self.weight.dtype).view(-1, 1, 1, 1)
+        return round_through(self.weight * scale) / scale
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Convolve x [N, inputs, H, W] with `weight`, by default the float one."""
+        return F.conv2d(
+            x, self.weight if weight is None else weight, None, self.stride, self.kernel // 2 if self.stride == 1 else 0
+        )
+
+
+class ConditionTable(Exactable):
+    """A vector chosen by level and quality: integers interpolated between knots.
+
+    The condition is a row of weights over (level, knot) pairs: the level's part holds a hat function over the
+    quality knots in steps of 1/128, or 1 at the lossless knot.
+
+    Args:
+        levels: Number of levels.
+        knots: Number of knots, the lossless one included.
+        outputs: Length of the vector.
+    """
+
+    TABLE_BITS = 8
+    LIMIT = 64.0
+    """Largest |value| in exact mode: LIMIT * 2**TABLE_BITS * 128 < 2**24, the interpolation is exact."""
+
+    def __init__(self, levels: int, knots: int, outputs: int) -> None:
+        super().__init__()
+        self.common = nn.Parameter(torch.zeros(outputs))
+        self.by_level = nn.Parameter(torch.zeros(levels, 1, outputs))
+        self.by_knot = nn.Parameter(torch.zeros(1, knots, outputs))
+        self.by_both = nn.Parameter(torch.zeros(levels, knots, outputs))
+
+    def table(self) -> Tensor:
+        """[levels * knots, outputs]; in exact mode on the grid of 2**-TABLE_BITS."""
+        full = (self.common + self.by_level + self.by_knot + self.by_both).flatten(0, 1)
+        return grid_through(full.clamp(-self.LIMIT, self.LIMIT), self.TABLE_BITS) if self.exact else full
+
+    def bound(self) -> Tensor:
+        """Largest |value| of each output: float64 [outputs]."""
+        return self.table().detach().double().abs().amax(0)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """condition [N, levels * knots] -> [N, outputs, 1, 1]; rounded to the table's grid in exact mode."""
+        value = condition @ self.table()
+        return (grid_through(value, self.TABLE_BITS) if self.exact else value)[:, :, None, None]
+
+
+class ExactSum(Exactable):
+    """Several convolutions of several inputs and a conditional bias, added up in one accumulator.
+
+    Args:
+        convs: The convolutions; all give the same number of channels and, on their inputs, the same size.
+        table: The bias.
+    """
+
+    def __init__(self, convs: list[ExactConv], table: ConditionTable) -> None:
+        super().__init__()
+        self.convs, self.table = nn.ModuleList(convs), table
+
+    def total_bound(self) -> Tensor:
+        """Largest |sum| of each channel before weights are rounded, float64 [outputs]."""
+        return sum((conv.bound() for conv in self.convs), self.table.bound())
+
+    def integer_weights(self) -> list[Tensor]:
+        """The weights of all terms on their grids."""
+        total = self.total_bound()
+        return [conv.integer_weight(total) for conv in self.convs]
+
+    def proven_bound(self) -> int:
+        """Largest |accumulator| in units of its finest grid; below 2**24 every partial sum is exact in float32."""
+        with torch.no_grad():
+            total = self.total_bound()
+            weights = [conv.integer_weight(total).double() for conv in self.convs]
+            value = sum((w.abs().flatten(1).sum(1) * TOP for w in weights), self.table.bound())
+            bits = torch.stack([conv.shifts(total) for conv in self.convs]).amax(0) + ACTIVATION_BITS
+            return math.ceil((value * torch.exp2(bits.clamp_min(ConditionTable.TABLE_BITS))).max().item())
+
+    def forward(self, inputs: list[Tensor], condition: Tensor) -> Tensor:
+        """Add everything up. In exact mode inputs lie on the activation grid."""
+        weights = self.integer_weights() if self.exact else [None] * len(self.convs)
+        result = self.table(condition)
+        for conv, x, weight in zip(self.convs, inputs, weights, strict=True):
+            result = conv(x, weight) + result
+        return result

@@ -1,0 +1,356 @@
+"""Torch layers -> ONNX graphs, node by node.
+
+Written with onnx.helper rather than traced, so that every node is one the design allows: Conv and MatMul with
+dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split, DepthToSpace,
+Cast. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so that a convolution's
+output needs no rescaling before it is clipped and rounded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from model_export.flow import lifting
+from model_export.flow.coupling import CHROMA, LUMA, OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
+from model_export.flow.multilevel import MultilevelFlow
+from model_export.integers import ACTIVATION_BITS, TOP, ConditionTable, ExactConv, ExactSum
+from model_export.prior import MEAN_BITS, MEAN_LIMIT, SCALES, Dequantiser, Head, Prior, Trunk
+
+OPSET, IR_VERSION = 17, 8
+NAMES = (
+    "forward",
+    "inverse",
+    "trunk",
+    *(f"luma{i}" for i in range(4)),
+    *(f"chroma{i}" for i in range(4)),
+    "dequantiser",
+)
+Array = NDArray[np.generic]
+
+
+class Graph:
+    """Collects nodes; every method adds one and returns its output's name."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.nodes, self.inputs, self.outputs = name, [], [], []
+        self.constants: dict[bytes, str] = {}
+        self.initializers: list[onnx.TensorProto] = []
+
+    def input(self, name: str, shape: list[int | str]) -> str:
+        """Declare a float32 input."""
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
+
+    def output(self, value: str, name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> None:
+        """Give a value an output's name."""
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def constant(self, value: Array | list[int] | float | Tensor) -> str:
+        """A constant: arrays and floats as float32, lists as int64; equal ones are shared."""
+        if isinstance(value, Tensor):
+            value = value.detach().double().numpy()
+        array = np.array(value, np.int64) if isinstance(value, list) else np.asarray(value, np.float32)
+        key = array.tobytes() + str((array.shape, array.dtype)).encode()
+        if key not in self.constants:
+            self.constants[key] = f"k{len(self.constants)}"
+            self.initializers.append(numpy_helper.from_array(array, self.constants[key]))
+        return self.constants[key]
+
+    def add(self, kind: str, *inputs: str, **attributes: object) -> str:
+        """Add a node with one output."""
+        output = f"{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def split(self, x: str, sizes: list[int]) -> list[str]:
+        """Split along the channels."""
+        outputs = [f"split{len(self.nodes)}_{i}" for i in range(len(sizes))]
+        self.nodes.append(helper.make_node("Split", [x, self.constant(sizes)], outputs, axis=1))
+        return outputs
+
+    def cat(self, *parts: str, axis: int = 1) -> str:
+        """Concatenate."""
+        return self.add("Concat", *parts, axis=axis)
+
+    def slice(self, x: str, axis: int, start: int, stop: int = 2**31, step: int = 1) -> str:
+        """x[start:stop:step] along one axis."""
+        return self.add("Slice", x, *(self.constant([v]) for v in (start, stop, axis, step)))
+
+    def planes(self, x: str) -> str:
+        """[N, C] -> [N, C, 1, 1]."""
+        return self.add("Unsqueeze", x, self.constant([2, 3]))
+
+    def clip(self, x: str, low: float, high: float) -> str:
+        """Clip to [low, high]."""
+        return self.add("Clip", x, self.constant(low), self.constant(high))
+
+    def grid(self, x: str, bits: int) -> str:
+        """Round half to even to multiples of 2**-bits."""
+        if not bits:
+            return self.add("Round", x)
+        up = self.add("Mul", x, self.constant(2.0**bits))
+        return self.add("Mul", self.add("Round", up), self.constant(2.0**-bits))
+
+    def model(self) -> onnx.ModelProto:
+        """The checked ONNX model."""
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bijou")
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def table(self, table: ConditionTable, condition: str) -> str:
+        """Conditional bias in units of 2**-ACTIVATION_BITS of a value: [N, C, 1, 1]."""
+        value = self.add("MatMul", condition, self.constant(table.table() * 2.0**ACTIVATION_BITS))
+        return self.planes(self.grid(value, ConditionTable.TABLE_BITS - ACTIVATION_BITS))
+
+    def conv(self, conv: ExactConv, weight: Tensor, x: str, pads: list[int] | None = None) -> str:
+        """Convolution; pads: top, left, bottom, right."""
+        side = conv.kernel // 2
+        strides = [conv.stride, conv.stride]
+        return self.add("Conv", x, self.constant(weight), strides=strides, pads=pads or [side] * 4)
+
+    def sum(
+        self, layer: ExactSum, inputs: list[str], condition: str, pads: list[list[int] | None] | None = None
+    ) -> str:
+        """An ExactSum; activations and sums are held in units of 2**-ACTIVATION_BITS: whole numbers."""
+        total = self.table(layer.table, condition)
+        for index, (conv, weight, x) in enumerate(zip(layer.convs, layer.integer_weights(), inputs, strict=True)):
+            total = self.add("Add", self.conv(conv, weight, x, pads[index] if pads else None), total)
+        return total
+
+    def activation(self, x: str) -> str:
+        """Clipped ReLU, rounded: whole numbers 0 ... ACTIVATION_LIMIT."""
+        return self.add("Round", self.clip(x, 0.0, TOP * 2**ACTIVATION_BITS))
+
+    def read(self, x: str, scale: str) -> str:
+        """Lattice values -> signed activations."""
+        return self.add(
+            "Round", self.clip(self.add("Mul", x, scale), -TOP * 2**ACTIVATION_BITS, TOP * 2**ACTIVATION_BITS)
+        )
+
+
+def lifting_steps(
+    graph: Graph, low: str, high: str, axis: int, fractions: list[tuple[str, str]], sign: str
+) -> tuple[str, str]:
+    """The four lifting steps in order (sign Add) or undone in reverse (sign Sub)."""
+    order = range(4) if sign == "Add" else reversed(range(4))
+    for step in order:
+        to_high = step % 2 == 0
+        source = low if to_high else high
+        if to_high:
+            other = graph.cat(graph.slice(source, axis, 1), graph.slice(source, axis, -1), axis=axis)
+        else:
+            other = graph.cat(graph.slice(source, axis, 0, 1), graph.slice(source, axis, 0, -1), axis=axis)
+        neighbours = graph.add("Add", source, other)
+        coarse, fine = (graph.add("Round", graph.add("Mul", neighbours, fraction)) for fraction in fractions[step])
+        addition = graph.add("Add", coarse, fine)
+        whole = lifting.WHOLE[step]
+        if whole:
+            addition = graph.add("Add", addition, graph.add("Mul", neighbours, graph.constant(whole)))
+        if to_high:
+            high = graph.add(sign, high, addition)
+        else:
+            low = graph.add(sign, low, addition)
+    return low, high
+
+
+def interleave(graph: Graph, low: str, high: str, axis: int) -> str:
+    """Even and odd samples back in their places."""
+    pair = graph.add(
+        "Concat", *(graph.add("Unsqueeze", x, graph.constant([axis + 1])) for x in (low, high)), axis=axis + 1
+    )
+    shape = [0, 0, 0, -1] if axis == 3 else [0, 0, -1, 0]
+    if axis == 3:
+        return graph.add("Reshape", pair, graph.constant(shape))
+    # [N, C, H, 2, W]: copy N and C, join H with 2, keep W; the last size is taken from the operand's own shape.
+    sizes = graph.add("Shape", low)
+    width = graph.add("Slice", sizes, graph.constant([3]), graph.constant([4]), graph.constant([0]))
+    return graph.add("Reshape", pair, graph.add("Concat", graph.constant([0, 0, -1]), width, axis=0))
+
+
+class FlowGraph(Graph):
+    """What the forward and the inverse graph share: conditions, colour, coupling nets."""
+
+    def __init__(self, name: str, flow: MultilevelFlow) -> None:
+        super().__init__(name)
+        self.flow = flow
+
+    def prepare(self) -> None:
+        """Declare level and unit, and derive gate, scale, gain and taps."""
+        levels = self.flow.levels
+        self.level = self.input("level", ["N", levels])
+        unit = self.input("unit", ["N", 2])
+        forwards, backwards = self.split(unit, [1, 1])
+        chosen = self.add("MatMul", self.level, self.constant(self.flow.scales.double()))
+        scale, gain = self.split(chosen, [1, 1])
+        units = 2.0**ACTIVATION_BITS
+        self.scale = self.planes(self.add("Mul", self.add("Mul", scale, backwards), self.constant(units)))
+        self.double_scale = self.add("Mul", self.scale, self.constant(2.0))
+        self.gain = self.planes(self.add("Mul", gain, forwards))
+        self.gate = self.planes(self.slice(self.level, 1, 0, 1))
+        tables = self.flow.wavelet.tables()
+        self.fractions = [
+            [(self.tap(tables[0], axis, step), self.tap(tables[1], axis, step)) for step in range(4)]
+            for axis in range(2)
+        ]
+
+    def tap(self, table: Tensor | None, axis: int, step: int) -> str:
+        """Fraction of one lifting step for the three channels, chosen by level: [N, 3, 1, 1]."""
+        if table is None:
+            raise ValueError("graphs are made of models in exact mode; call set_exact(True) first")
+        luma, chroma = table[:, axis, step, :1], table[:, axis, step, 1:]
+        return self.planes(self.add("MatMul", self.level, self.constant(torch.cat([luma, chroma, chroma], 1))))
+
+    def net(self, net: CouplingNet, x: str) -> str:
+        """A coupling net's output in lattice units, rounded."""
+        hidden = self.activation(self.sum(net.first, [x], self.level))
+        raw = self.sum(net.last, [hidden], self.level)
+        value = self.clip(
+            self.add("Mul", raw, self.constant(16.0 * 2.0**-ACTIVATION_BITS)), -OUTPUT_LIMIT, OUTPUT_LIMIT
+        )
+        return self.add("Round", self.add("Mul", self.grid(value, OUTPUT_BITS), self.gain))
+
+    def chroma_step(self, coupling: Coupling, low: str, details: str, sign: str) -> str:
+        """Chroma details less, or plus, what luma details and low-pass foretell."""
+        luma, chroma = (
+            self.add("Gather", details, self.constant(LUMA), axis=1),
+            self.add("Gather", details, self.constant(CHROMA), axis=1),
+        )
+        known = self.cat(self.read(luma, self.double_scale), self.read(low, self.scale))
+        chroma = self.add(sign, chroma, self.net(coupling.chroma, known))
+        lumas, chromas = self.split(luma, [1] * 3), self.split(chroma, [2] * 3)
+        return self.cat(*(part for pair in zip(lumas, chromas, strict=True) for part in pair))
+
+    def half(self, x: str) -> str:
+        """floor(gate * x / 2)."""
+        return self.add("Floor", self.add("Mul", self.add("Mul", self.gate, x), self.constant(0.5)))
+
+
+def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
+    """One level of the forward flow: planes, level, unit -> low, details."""
+    g = FlowGraph("forward", flow)
+    x = g.input("planes", ["N", 3, "H", "W"])
+    g.prepare()
+    b, green, r = g.split(x, [1, 1, 1])
+    co = g.add("Sub", r, g.add("Mul", g.gate, b))
+    t = g.add("Add", b, g.half(co))
+    cg = g.add("Sub", green, g.add("Mul", g.gate, t))
+    x = g.cat(g.add("Add", t, g.half(cg)), cg, co)
+    rows, columns = g.fractions
+    low, high = lifting_steps(g, g.slice(x, 2, 0, step=2), g.slice(x, 2, 1, step=2), 2, rows, "Add")
+    ll, lh = lifting_steps(g, g.slice(low, 3, 0, step=2), g.slice(low, 3, 1, step=2), 3, columns, "Add")
+    hl, hh = lifting_steps(g, g.slice(high, 3, 0, step=2), g.slice(high, 3, 1, step=2), 3, columns, "Add")
+    coupling = flow.coupling
+    details = g.add("Sub", g.cat(lh, hl, hh), g.net(coupling.predict, g.read(ll, g.scale)))
+    ll = g.add("Add", ll, g.net(coupling.update, g.read(details, g.double_scale)))
+    details = g.chroma_step(coupling, ll, details, "Sub")
+    g.output(ll, "low", ["N", 3, "h", "w"])
+    g.output(details, "details", ["N", 9, "h", "w"])
+    return g.model()
+
+
+def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
+    """One level of the inverse flow: low, details, level, unit -> planes."""
+    g = FlowGraph("inverse", flow)
+    low, details = g.input("low", ["N", 3, "h", "w"]), g.input("details", ["N", 9, "h", "w"])
+    g.prepare()
+    coupling = flow.coupling
+    details = g.chroma_step(coupling, low, details, "Add")
+    ll = g.add("Sub", low, g.net(coupling.update, g.read(details, g.double_scale)))
+    details = g.add("Add", details, g.net(coupling.predict, g.read(ll, g.scale)))
+    rows, columns = g.fractions
+    lh, hl, hh = g.split(details, [3, 3, 3])
+    low = interleave(g, *lifting_steps(g, ll, lh, 3, columns, "Sub"), 3)
+    high = interleave(g, *lifting_steps(g, hl, hh, 3, columns, "Sub"), 3)
+    y, cg, co = g.split(interleave(g, *lifting_steps(g, low, high, 2, rows, "Sub"), 2), [1, 1, 1])
+    t = g.add("Sub", y, g.half(cg))
+    b = g.add("Sub", t, g.half(co))
+    green = g.add("Add", cg, g.add("Mul", g.gate, t))
+    red = g.add("Add", co, g.add("Mul", g.gate, b))
+    g.output(g.cat(b, green, red), "planes", ["N", 3, "H", "W"])
+    return g.model()
+
+
+def trunk_graph(trunk: Trunk, condition_length: int) -> onnx.ModelProto:
+    """low, parent, low_scale, edge_scale, condition -> features, whole numbers."""
+    g = Graph("trunk")
+    width = trunk.first.convs[0].weight.shape[0]
+    low, parent = g.input("low", ["N", 3, "H", "W"]), g.input("parent", ["N", width, "ph", "pw"])
+    low_scale, edge_scale = g.input("low_scale", ["N", 1, 1, 1]), g.input("edge_scale", ["N", 3, 1, 1])
+    condition = g.input("condition", ["N", condition_length])
+    padded = g.add("Pad", low, g.constant([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
+    smooth = g.add("Conv", padded, g.constant(trunk.smoothing), group=3)
+    edges = g.add("Round", g.add("Sub", low, smooth))
+    units = g.constant(2.0**ACTIVATION_BITS)
+    both = g.cat(g.read(low, g.add("Mul", low_scale, units)), g.read(edges, g.add("Mul", edge_scale, units)))
+    weight, carry = trunk.integer_weights()
+    # DepthToSpace in CRD order puts channel c * 4 + k at place k of the 2x2 cell, as pixel_shuffle does.
+    carried = g.add("DepthToSpace", g.conv(trunk.carry, carry, parent), blocksize=2, mode="CRD")
+    size = g.add("Slice", g.add("Shape", low), g.constant([2]), g.constant([4]), g.constant([0]))
+    carried = g.add("Slice", carried, g.constant([0, 0]), size, g.constant([2, 3]))
+    x = g.add("Add", g.conv(trunk.first.convs[0], weight, both), g.table(trunk.first.table, condition))
+    x = g.activation(g.add("Add", x, carried))
+    for layer in trunk.rest:
+        x = g.activation(g.sum(layer, [x], condition))
+    g.output(x, "features", ["N", width, "H", "W"])
+    return g.model()
+
+
+def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
+    """features, known planes, condition -> said: means in 1/8 bin and scale indices of one phase, int16."""
+    g = Graph(name)
+    width = head.first.convs[0].weight.shape[1]
+    features = g.input("features", ["N", width, "H", "W"])
+    inputs, pads = [g.slice(g.slice(features, 2, head.row, step=2), 3, head.column, step=2)], [None]
+    if len(head.first.convs) > 1:
+        left, right, top, bottom = head.pads
+        planes = g.input("luma", ["N", 6, "H", "W"])
+        if head.first.convs[1].weight.shape[1] == 18:
+            planes = g.cat(planes, g.input("chroma", ["N", 12, "H", "W"]))
+        inputs.append(planes)
+        pads.append([top, left, bottom, right])
+    condition = g.input("condition", ["N", condition_length])
+    x = g.activation(g.sum(head.first, inputs, condition, pads))
+    x = g.activation(g.sum(head.second, [x], condition))
+    raw = g.add("Mul", g.sum(head.last, [x], condition), g.constant(2.0**-ACTIVATION_BITS))
+    mean, index = g.split(raw, [head.bands, head.bands])
+    mean = g.add("Round", g.add("Mul", g.clip(mean, -MEAN_LIMIT, MEAN_LIMIT), g.constant(2.0**MEAN_BITS)))
+    index = g.add("Add", g.add("Mul", index, g.constant(4.0)), g.constant(24.0))
+    index = g.add("Round", g.clip(index, 0.0, SCALES - 1.0))
+    said = g.add("Cast", g.cat(mean, index), to=TensorProto.INT16)
+    g.output(said, "said", ["N", 2 * head.bands, "h", "w"], TensorProto.INT16)
+    return g.model()
+
+
+def dequantiser_graph(net: Dequantiser, condition_length: int) -> onnx.ModelProto:
+    """features, planes, condition -> offsets in 1/256 bin, int16."""
+    g = Graph("dequantiser")
+    features = g.input("features", ["N", net.first.convs[0].weight.shape[1], "H", "W"])
+    planes = g.cat(g.input("luma", ["N", 6, "H", "W"]), g.input("chroma", ["N", 12, "H", "W"]))
+    condition = g.input("condition", ["N", condition_length])
+    x = g.activation(g.sum(net.first, [features, planes], condition))
+    x = g.activation(g.sum(net.second, [x], condition))
+    raw = g.add("Mul", g.sum(net.last, [x], condition), g.constant(2.0 ** (7 - ACTIVATION_BITS)))
+    offset = g.add("Cast", g.add("Round", g.clip(raw, -127.0, 127.0)), to=TensorProto.INT16)
+    g.output(offset, "offsets", ["N", 9, "H", "W"], TensorProto.INT16)
+    return g.model()
+
+
+def graphs_of(flow: MultilevelFlow, prior: Prior, condition_length: int) -> dict[str, onnx.ModelProto]:
+    """All graphs of a model in exact mode, by name."""
+    graphs = {
+        "forward": forward_graph(flow),
+        "inverse": inverse_graph(flow),
+        "trunk": trunk_graph(prior.trunk, condition_length),
+    }
+    for i in range(4):
+        graphs[f"luma{i}"] = head_graph(f"luma{i}", prior.luma[i], condition_length)
+        graphs[f"chroma{i}"] = head_graph(f"chroma{i}", prior.chroma[i], condition_length)
+    return graphs | {"dequantiser": dequantiser_graph(prior.dequantiser, condition_length)}

@@ -1,0 +1,72 @@
+"""Muon for convolution weights, Adam for everything else.
+
+Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration, from the source."""
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Five Newton-Schulz steps towards the nearest orthogonal matrix, [rows, columns]."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix / (matrix.norm() + 1e-7)
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.T
+
+
+class Muon:
+    """Orthogonalised momentum for tensors of four dimensions, Adam for the rest.
+
+    Args:
+        parameters: What is trained.
+        rate: Muon's step.
+        adam_rate: Adam's step.
+        momentum: Muon's momentum.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], rate: float = 0.02, adam_rate: float = 0.002, momentum: float = 0.95
+    ) -> None:
+        everything = list(parameters)
+        self.kernels = [p for p in everything if p.ndim == 4 and p[0].numel() > 1 and p.shape[0] > 1]
+        chosen = {id(p) for p in self.kernels}
+        self.adam = torch.optim.Adam([p for p in everything if id(p) not in chosen], adam_rate)
+        self.velocity = [torch.zeros_like(p) for p in self.kernels]
+        self.rate, self.adam_rate, self.momentum = rate, adam_rate, momentum
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """Take one step; factor scales both rates."""
+        for group in self.adam.param_groups:
+            group["lr"] = self.adam_rate * factor
+        self.adam.step()
+        for parameter, velocity in zip(self.kernels, self.velocity, strict=True):
+            if parameter.grad is None:
+                continue
+            velocity.mul_(self.momentum).add_(parameter.grad)
+            update = orthogonalise((parameter.grad + self.momentum * velocity).flatten(1))
+            aspect = max(1.0, parameter.shape[0] / parameter[0].numel()) ** 0.5
+            parameter.sub_(update.view_as(parameter), alpha=self.rate * factor * aspect)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"adam": self.adam.state_dict(), "velocity": self.velocity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.adam.load_state_dict(state["adam"])
+        for velocity, saved in zip(self.velocity, state["velocity"], strict=True):
+            velocity.copy_(saved)

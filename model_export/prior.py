@@ -1,0 +1,225 @@
+"""What the decoder knows -> scale index and mean of each bin, and each bin's reconstruction offset.
+
+    low-pass of this level --+
+                             +--> trunk --> features --+--> 4 luma heads --> 4 chroma heads --> dequantiser
+    features of the level ---+                         |         ^                 ^                 ^
+    below (coarser)                                    +-------- bins coded so far at this level ----+
+
+The bins of a level are coded in eight passes: luma in the four phases of 2x2 cells, then chroma in the same four.
+A head computes only the phase it codes (its convolutions have stride 2), so eight passes cost as much as two.
+
+Source of the phases: D. He et al., "Checkerboard Context Model for Efficient Learned Image Compression", 2021.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model_export.config import ModelConfig
+from model_export.flow.coupling import CHROMA, LUMA
+from model_export.flow.multilevel import LOW_GAIN, dyadic
+from model_export.integers import (
+    ACTIVATION_BITS,
+    TOP,
+    ConditionTable,
+    Exactable,
+    ExactConv,
+    ExactSum,
+    bounded,
+    grid_through,
+)
+from model_export.quantiser import KNOTS
+
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""Row and column parity of the positions each phase codes, in order."""
+SCALES = 70
+"""Number of scale indices."""
+LOG2_SCALE_FIRST, LOG2_SCALE_STEP = -4.8, 0.2
+"""A scale index i means a logistic of log2 scale LOG2_SCALE_FIRST + i * LOG2_SCALE_STEP, in bins."""
+MEAN_BITS = 3
+"""Means are multiples of 1/8 bin."""
+MEAN_LIMIT = 127.0
+EDGE_SCALE = 0.5
+"""Edges are read in half steps: the activation range covers 32 steps."""
+LOG2_E = 1.4426950408889634
+SMOOTHING = (1.0, 4.0, 6.0, 4.0, 1.0)
+
+
+def squash(bins: Tensor, exact: bool) -> Tensor:
+    """sign * log2(1 + |bin|): how heads read bins; a table of integers in the codec."""
+    value = torch.sign(bins) * torch.log2(1 + bins.abs())
+    return torch.round(value * 2**ACTIVATION_BITS) / 2**ACTIVATION_BITS if exact else value
+
+
+def planes_of(squashed: Tensor) -> Tensor:
+    """Squashed bins [N, 9, H, W] -> 18 planes: luma, |luma|, chroma, |chroma|."""
+    luma, chroma = squashed[:, LUMA], squashed[:, CHROMA]
+    return torch.cat([luma, luma.abs(), chroma, chroma.abs()], 1)
+
+
+def phase_mask(height: int, width: int, phases: int, device: torch.device) -> Tensor:
+    """1 where one of the first `phases` phases has coded a bin: [1, 1, height, width]."""
+    mask = torch.zeros(1, 1, height, width, device=device)
+    for row, column in PHASES[:phases]:
+        mask[:, :, row::2, column::2] = 1
+    return mask
+
+
+class Trunk(Exactable):
+    """Low-pass, its edges and the coarser level's features -> features."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, levels = config.trunk_channels, config.levels
+        self.smoothing: Tensor
+        kernel = torch.tensor(SMOOTHING)
+        self.register_buffer("smoothing", (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5).clone(), persistent=False)
+        self.first = ExactSum([ExactConv(6, width, 3)], ConditionTable(levels, KNOTS, width))
+        self.carry = ExactConv(width, 4 * width, 1, init="zeros")
+        self.rest = nn.ModuleList(
+            ExactSum([ExactConv(width, width, 3, init="dirac")], ConditionTable(levels, KNOTS, width))
+            for _ in range(config.trunk_layers)
+        )
+
+    def read(self, low: Tensor, low_scale: Tensor, edge_scale: Tensor) -> Tensor:
+        """Low-pass in lattice units -> its value and its edges as activations, [N, 6, H, W].
+
+        low_scale [N, 1, 1, 1] turns lattice units into 1/16 of normalised grey levels, edge_scale [N, 3, 1, 1]
+        lattice units into half steps.
+        """
+        smooth = F.conv2d(F.pad(low, (2, 2, 2, 2), mode="replicate"), self.smoothing, groups=3)
+        value, edges = low * low_scale, low - smooth
+        if self.exact:
+            edges = torch.round(edges)
+        value, edges = value.clamp(-TOP, TOP), (edges * edge_scale).clamp(-TOP, TOP)
+        both = torch.cat([value, edges], 1)
+        return grid_through(both, ACTIVATION_BITS) if self.exact else both
+
+    def total_bound(self) -> Tensor:
+        """Largest |sum| of each channel of the first layer, the carried features included."""
+        return self.first.total_bound() + self.carry.bound().view(-1, 4).amax(1)
+
+    def integer_weights(self) -> list[Tensor]:
+        """Weights of the first layer and of the carry on their grids."""
+        total = self.total_bound()
+        return [self.first.convs[0].integer_weight(total), self.carry.integer_weight(total.repeat_interleave(4))]
+
+    def forward(self, low: Tensor, parent: Tensor, low_scale: Tensor, edge_scale: Tensor, condition: Tensor) -> Tensor:
+        """low [N, 3, H, W], parent [N, width, ceil(H/2), ceil(W/2)] -> features [N, width, H, W]."""
+        weights = self.integer_weights() if self.exact else [None, None]
+        carried = F.pixel_shuffle(self.carry(parent, weights[1]), 2)[:, :, : low.shape[2], : low.shape[3]]
+        x = self.first.convs[0](self.read(low, low_scale, edge_scale), weights[0]) + self.first.table(condition)
+        x = self.activation(x + carried)
+        for layer in self.rest:
+            x = self.activation(layer([x], condition))
+        return x
+
+
+class Head(Exactable):
+    """Features and known bins -> mean and scale index of the bins of one phase and colour.
+
+    Args:
+        config: Sizes.
+        bands: Bands it codes.
+        phase: Which phase of the 2x2 cell.
+        planes: Planes of known bins it reads; 0 for the very first pass, which knows none.
+        kernel: Side of the window it reads them in.
+    """
+
+    def __init__(self, config: ModelConfig, bands: int, phase: int, planes: int, kernel: int) -> None:
+        super().__init__()
+        self.row, self.column = PHASES[phase]
+        width, levels = config.head_channels, config.levels
+        reads = [ExactConv(config.trunk_channels, width, 1)]
+        if planes:
+            reads.append(ExactConv(planes, width, kernel, stride=2))
+        self.bands = bands
+        self.first = ExactSum(reads, ConditionTable(levels, KNOTS, width))
+        self.second = ExactSum([ExactConv(width, width, 1, init="dirac")], ConditionTable(levels, KNOTS, width))
+        self.last = ExactSum([ExactConv(width, 2 * bands, 1, init="zeros")], ConditionTable(levels, KNOTS, 2 * bands))
+
+        before, after = kernel // 2, kernel // 2 - 1
+        self.pads = (before - self.column, after + self.column, before - self.row, after + self.row)
+
+    def forward(self, features: Tensor, planes: Tensor | None, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, width, H, W] and known planes [N, planes, H, W], H and W even -> mean, log2 scale.
+
+        Both [N, bands, H/2, W/2], in bins; in exact mode multiples of 1/8 bin and of LOG2_SCALE_STEP.
+        """
+        inputs = [features[:, :, self.row :: 2, self.column :: 2]]
+        if planes is not None:
+            inputs.append(F.pad(planes, self.pads))
+        x = self.activation(self.first(inputs, condition))
+        x = self.activation(self.second([x], condition))
+        x = self.last([x], condition)
+        mean, index = x[:, : self.bands], x[:, self.bands :] * 4.0 + 24.0
+        mean = bounded(mean, -MEAN_LIMIT, MEAN_LIMIT)
+        index = bounded(index, 0.0, SCALES - 1.0)
+        if self.exact:
+            mean, index = grid_through(mean, MEAN_BITS), grid_through(index, 0)
+        return mean, LOG2_SCALE_FIRST + LOG2_SCALE_STEP * index
+
+
+class Dequantiser(Exactable):
+    """Features and all bins of a level -> offset of each reconstruction point, within its bin."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, middle, levels = config.head_channels, config.dequantiser_channels, config.levels
+        self.first = ExactSum(
+            [ExactConv(config.trunk_channels, width, 1), ExactConv(18, width, 3)], ConditionTable(levels, KNOTS, width)
+        )
+        self.second = ExactSum([ExactConv(width, middle, 3)], ConditionTable(levels, KNOTS, middle))
+        self.last = ExactSum([ExactConv(middle, 9, 1, init="zeros")], ConditionTable(levels, KNOTS, 9))
+
+    def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> Tensor:
+        """Features [N, width, H, W], planes [N, 18, H, W] -> offsets [N, 9, H, W] in (-1, 1): half bins."""
+        x = self.activation(self.first([features, planes], condition))
+        x = self.activation(self.second([x], condition))
+        offset = self.last([x], condition)
+        offset = bounded(offset, -127 / 128, 127 / 128)
+        return grid_through(offset, 7) if self.exact else offset
+
+
+class Prior(Exactable):
+    """Trunk, heads and dequantiser: everything the decoder computes about a level before the inverse flow."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.width = config.trunk_channels
+        self.trunk = Trunk(config)
+        self.luma = nn.ModuleList(Head(config, 3, phase, 6 if phase else 0, 5) for phase in range(4))
+        self.chroma = nn.ModuleList(Head(config, 6, phase, 18, 3) for phase in range(4))
+        self.dequantiser = Dequantiser(config)
+        scales = torch.tensor([dyadic(LOW_GAIN ** -(i + 1) / 16) for i in range(config.levels)])
+        self.register_buffer("low_scales", scales, persistent=False)
+
+    def passes(self, features: Tensor, bins: Tensor, condition: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Run the eight passes at once, each seeing only what the earlier ones coded (H and W even).
+
+        Returns:
+            Mean and log2 scale of each pass: four of [N, 3, H/2, W/2], four of [N, 6, H/2, W/2].
+        """
+        planes = planes_of(squash(bins, self.exact))
+        height, width = bins.shape[2:]
+        results = []
+        for group, heads in enumerate((self.luma, self.chroma)):
+            for phase, head in enumerate(heads):
+                mask = phase_mask(height, width, phase, bins.device)
+                known = planes[:, :6] * mask if group == 0 else torch.cat([planes[:, :6], planes[:, 6:] * mask], 1)
+                results.append(head(features, known if group or phase else None, condition))
+        return results
+
+
+def logistic_bits(value: Tensor, mean: Tensor, log2_scale: Tensor) -> Tensor:
+    """Bits of a bin under a logistic of the given mean and scale: -log2 of its mass within half a bin.
+
+    Written as a product of three factors, exact far out in the tails:
+    S(a) - S(b) = S(a) S(-b) (1 - exp(b - a)) with S the sigmoid.
+    """
+    distance, inverse = (value - mean).abs(), torch.exp2(-log2_scale)
+    upper, lower = (0.5 - distance) * inverse, (-0.5 - distance) * inverse
+    nats = F.softplus(-upper) + F.softplus(lower) - torch.log(-torch.expm1(-inverse))
+    return nats * LOG2_E

@@ -1,0 +1,217 @@
+"""A trained model -> the integer tables it ships: steps, scales, and the entropy coder's frequencies.
+
+Frequencies start as a discretised logistic and are then fitted: the exact codec runs over training pictures, the
+residuals that meet each table are counted, smoothed where a table is wide, and mixed with the logistic.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.special import expit
+
+from model_export.flow.multilevel import dyadic
+from model_export.model import CodecModel
+from model_export.prior import EDGE_SCALE, LOG2_SCALE_FIRST, LOG2_SCALE_STEP, SCALES
+from model_export.quantiser import (
+    LAST_POSITION,
+    LOG2_AT_LAST,
+    LOG2_AT_ZERO,
+    POSITIONS_PER_KNOT,
+    QUALITY_KNOTS,
+    THRESHOLD_SHARE,
+    dead_zone,
+    log2_delta,
+)
+from service.codec import lattice
+from service.codec.artifact import Model
+from service.codec.container import LAST_CODE
+from service.codec.entropy import PRECISION_BITS, Encoder, Symbols, Tables
+from service.codec.quantise import STEP_UNIT
+from service.codec.tile import Clock, analyse, encode_tile
+
+FRACTIONS = 5
+FRACTION_SCALE = 1.5
+"""Wider tables do not distinguish fractions of the mean: it would change nothing."""
+REACH, SMALLEST_HALF, LARGEST_HALF = 14, 4, 3000
+ESCAPE_MASS = 2e-6
+STEP_DIGITS = 10
+TRUST = 400.0
+"""The logistic counts as much as this many residuals."""
+SQUASH_SIZE = 2**15
+MARGIN = 0.9
+"""About three standard deviations of the rounding of pixels, in grey levels over the band's norm."""
+QUALITIES = ((1.0, 400.0), (90.0, 3.0), (99.0, 0.75))
+"""Base step in grey levels at some qualities; geometric in between. Down to a step of about 3 a bin is wide enough
+for the rounding of pixels not to matter, which is what re-encoding up to quality 90 asks for."""
+
+Frequencies = list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """Which table serves which scale index and fraction.
+
+    Attributes:
+        choice: [SCALES, FRACTIONS].
+        scales: Logistic scale of each table, in bins.
+        fractions: |fraction| of each table, in 1/8 bin.
+    """
+
+    choice: NDArray[np.int16]
+    scales: tuple[float, ...]
+    fractions: tuple[int, ...]
+
+
+def table_layout() -> TableLayout:
+    """One table per scale index and fraction where the scale is small, one per scale index where it is large."""
+    choice = np.zeros((SCALES, FRACTIONS), np.int16)
+    scales: list[float] = []
+    fractions: list[int] = []
+    for index in range(SCALES):
+        scale = 2.0 ** (LOG2_SCALE_FIRST + LOG2_SCALE_STEP * index)
+        count = FRACTIONS if scale < FRACTION_SCALE else 1
+        for fraction in range(FRACTIONS):
+            choice[index, fraction] = len(scales) + min(fraction, count - 1)
+        scales += [scale] * count
+        fractions += list(range(count))
+    return TableLayout(choice, tuple(scales), tuple(fractions))
+
+
+def half_of(scale: float) -> int:
+    """Largest |residual| a table of this scale holds."""
+    return min(LARGEST_HALF, math.ceil(REACH * scale) + SMALLEST_HALF)
+
+
+def logistic_masses(scale: float, fraction: int) -> NDArray[np.float64]:
+    """Masses of residuals -half ... half and of the escape."""
+    half = half_of(scale)
+    edges = (np.arange(-half, half + 2) - 0.5 - (fraction / 8 if scale < FRACTION_SCALE else 0)) / scale
+    inside = np.abs(np.diff(expit(-np.abs(edges)) * np.sign(edges) * -1 + (edges > 0)))
+    return np.append(np.maximum(inside, 1e-12), max(1 - inside.sum(), ESCAPE_MASS))
+
+
+def to_integers(masses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Masses -> frequencies, at least 1 each, that add up to 2**PRECISION_BITS."""
+    total = 2**PRECISION_BITS
+    result = np.floor(masses / masses.sum() * (total - len(masses))).astype(np.int64) + 1
+    result[int(result.argmax())] += total - int(result.sum())
+    return result
+
+
+def parametric(layout: TableLayout) -> Frequencies:
+    """Tables of the discretised logistic."""
+    return [to_integers(logistic_masses(s, f)) for s, f in zip(layout.scales, layout.fractions, strict=True)]
+
+
+class CountingEncoder(Encoder):
+    """Counts what each table meets instead of coding it."""
+
+    counts: list[NDArray[np.int64]]
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self._halves = tables.halves
+
+    def add(self, symbols: Symbols) -> None:
+        """Count the bins of one pass."""
+        order = np.argsort(symbols.tables, kind="stable")
+        chosen, residuals = symbols.tables[order], symbols.residuals[order]
+        present, starts = np.unique(chosen, return_index=True)
+        for table, part in zip(present, np.split(residuals, starts[1:]), strict=True):
+            half = self._halves[table]
+            index = np.where(np.abs(part) <= half, part + half, 2 * half + 1)
+            self.counts[table] += np.bincount(index, minlength=2 * half + 2)
+
+    def words(self) -> bytes:
+        """Nothing is coded."""
+        return b""
+
+
+def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> list[NDArray[np.int64]]:
+    """Run the exact codec over pictures, each at two random qualities and every third losslessly, and count."""
+    rng = np.random.default_rng(seed)
+    counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy.halves]
+    counter = type("Counter", (CountingEncoder,), {"counts": counts})
+    for number, pixels in enumerate(pictures):
+        clock = Clock()
+        lossy = analyse(lattice.to_planes(pixels, lattice.LOSSY_UNIT), model, lattice.LOSSY_UNIT, clock)
+        for code in rng.integers(0, LAST_CODE + 1, 2):
+            encode_tile(lossy, model, int(code), clock, counter)
+        if number % 3 == 0:
+            exact = analyse(lattice.to_planes(pixels, lattice.LOSSLESS_UNIT), model, lattice.LOSSLESS_UNIT, clock)
+            encode_tile(exact, model, None, clock, counter)
+    return counts
+
+
+def fitted(layout: TableLayout, counts: list[NDArray[np.int64]]) -> Frequencies:
+    """Counted tables, smoothed and mixed with the logistic."""
+    result = []
+    for scale, fraction, counted in zip(layout.scales, layout.fractions, counts, strict=True):
+        prior = logistic_masses(scale, fraction)
+        inside = counted[:-1].astype(np.float64)
+        if fraction == 0:
+            inside = (inside + inside[::-1]) / 2
+        if scale > FRACTION_SCALE:
+            inside = gaussian_filter1d(inside, scale / 5, mode="constant")
+        mixed = np.append(inside, counted[-1]) + TRUST * prior / prior.sum()
+        result.append(to_integers(mixed))
+    return result
+
+
+def positions_of_codes() -> NDArray[np.float64]:
+    """Position of each quality code on the axis the networks are conditioned on."""
+    quality = 1 + np.arange(LAST_CODE + 1) / 8
+    log2_step = np.interp(quality, [q for q, _ in QUALITIES], [math.log2(step) for _, step in QUALITIES])
+    return np.rint((log2_step - LOG2_AT_ZERO) / (LOG2_AT_LAST - LOG2_AT_ZERO) * LAST_POSITION)
+
+
+def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequencies) -> dict[str, NDArray[np.generic]]:
+    """Everything tables.npz holds."""
+    levels, codes = model.config.levels, torch.from_numpy(positions_of_codes()).float()
+    with torch.no_grad():
+        grey = torch.stack([model.quantiser.steps(codes, level) for level in range(levels)], 1).double().numpy()
+    units = lattice.LOSSY_UNIT * STEP_UNIT
+    steps = np.vectorize(lambda v: dyadic(v, STEP_DIGITS))(np.maximum(grey * units, STEP_UNIT))
+    steps = np.rint(steps).astype(np.int32)
+    reading = lattice.READ_UNIT / lattice.LOSSY_UNIT
+    edges = np.concatenate([EDGE_SCALE * STEP_UNIT / (reading * steps[:, :, :3]), np.full((1, levels, 3), EDGE_SCALE)])
+    shifts = dead_zone(log2_delta(codes)).numpy() * 64
+    margins = np.floor(MARGIN * lattice.LOSSY_UNIT / model.quantiser.norms.numpy())
+    squash = np.rint(64 * np.log2(1 + np.arange(SQUASH_SIZE)))
+    starts = np.cumsum([0] + [len(f) for f in frequencies])
+    return {
+        "frequencies": np.concatenate(frequencies).astype(np.uint32),
+        "starts": starts.astype(np.int64),
+        "choice": layout.choice,
+        "steps": steps,
+        "dead": np.rint(shifts * THRESHOLD_SHARE).astype(np.int32),
+        "outward": np.rint(shifts).astype(np.int32),
+        "margins": margins.astype(np.int32),
+        "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
+        "low_scales": model.prior.low_scales.numpy().astype(np.float32),
+        "low_gains": low_gains(model),
+        "squash": squash.astype(np.float32),
+        "knots": np.int64(QUALITY_KNOTS),
+        "positions": np.maximum(positions_of_codes(), 0).astype(np.int32),
+        "positions_per_knot": np.int64(POSITIONS_PER_KNOT),
+    }
+
+
+@torch.no_grad()
+def low_gains(model: CodecModel) -> NDArray[np.int64]:
+    """Gain of each level's low-pass for a flat grey picture, in 1/2**20."""
+    flow, unit = model.flow, torch.ones(1)
+    amplitude, gains = 64.0, []
+    low = torch.full((1, 3, 256, 256), amplitude)
+    for level in range(model.config.levels):
+        one_hot = torch.eye(model.config.levels)[level : level + 1]
+        low, _ = flow(low, one_hot, unit, False)
+        middle = low[0, 0, low.shape[2] // 2, low.shape[3] // 2]
+        gains.append(round(float(middle) / amplitude * 2**20))
+    return np.array(gains, np.int64)

@@ -1,0 +1,158 @@
+"""Proofs and trials a model must pass before it is exported: bounds, torch = ONNX Runtime, bijection.
+
+Everything here is about equality to the last bit; a difference of one unit anywhere is a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model_export.integers import ACCUMULATOR_LIMIT, ACTIVATION_BITS, ACTIVATION_LIMIT, ExactSum
+from model_export.model import CodecModel
+from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, Trunk, phase_mask, planes_of, squash
+from service.codec import flow as flow_room
+from service.codec import lattice
+from service.codec.artifact import Model
+from service.codec.prior import condition_rows
+from service.codec.quantise import STATE_LIMIT
+from service.codec.tile import Clock, analyse
+
+UNITS = 2.0**ACTIVATION_BITS
+
+
+class VerifyError(RuntimeError):
+    """A proof or trial failed; nothing is exported."""
+
+
+def prove_bounds(model: CodecModel) -> dict[str, int]:
+    """Largest |accumulator| of every layer, in units of its grid.
+
+    Raises:
+        VerifyError: One is not below 2**24.
+    """
+    bounds = {name: layer.proven_bound() for name, layer in model.named_modules() if isinstance(layer, ExactSum)}
+    bounds["prior.trunk.first"] = _trunk_bound(model.prior.trunk)
+    for name, bound in bounds.items():
+        if bound >= ACCUMULATOR_LIMIT:
+            raise VerifyError(f"{name} can reach {bound}, not below 2**24")
+    return bounds
+
+
+def _trunk_bound(trunk: Trunk) -> int:
+    """The first trunk layer, carried features included."""
+    with torch.no_grad():
+        first, carry = trunk.integer_weights()
+        total = trunk.total_bound()
+        top = ACTIVATION_LIMIT / UNITS
+        values = first.double().abs().flatten(1).sum(1) * top + trunk.first.table.bound()
+        values = values + (carry.double().abs().flatten(1).sum(1) * top).view(-1, 4).amax(1)
+        shifts = torch.maximum(
+            trunk.first.convs[0].shifts(total), trunk.carry.shifts(total.repeat_interleave(4)).view(-1, 4).amax(1)
+        )
+        return int(torch.ceil(values * torch.exp2(shifts + ACTIVATION_BITS)).max())
+
+
+def pictures(seed: int = 0) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Noise, gradients, extremes and odd sizes."""
+    rng = np.random.default_rng(seed)
+    for height, width in ((1, 1), (1, 2), (3, 1), (7, 5), (13, 97), (64, 64), (127, 131)):
+        yield f"noise {height}x{width}", rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    ramp = np.add.outer(np.arange(96), np.arange(160))[..., None] * np.array([1, 2, 3]) % 256
+    yield "gradient", ramp.astype(np.uint8)
+    for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 255)):
+        yield f"flat {colour}", np.full((192, 192, 3), colour, np.uint8)
+    board = np.indices((128, 128)).sum(0) % 2 * 255
+    yield "checkerboard", np.repeat(board[..., None], 3, 2).astype(np.uint8)
+    blocks = (np.indices((256, 256)) // 32).sum(0) % 2
+    yield (
+        "blocks",
+        (blocks[..., None] * np.array([255, 0, 255]) + (1 - blocks)[..., None] * [0, 255, 0]).astype(np.uint8),
+    )
+
+
+def verify_bijection(artifact: Model) -> None:
+    """inverse(forward(x)) == x on both lattices, every level; VerifyError names the first failure."""
+    for name, pixels in pictures():
+        for unit in (lattice.LOSSY_UNIT, lattice.LOSSLESS_UNIT):
+            planes = lattice.to_planes(pixels, unit)
+            latent = analyse(planes, artifact, unit, Clock())
+            sizes, low = lattice.sizes_of(*pixels.shape[:2]), latent.low
+            for level in reversed(range(len(latent.details))):
+                low = flow_room.inverse(low, latent.details[level], artifact, level, unit, sizes[level])
+            if not np.array_equal(low, planes):
+                raise VerifyError(f"the flow is not a bijection on {name} at unit {unit}")
+            largest = max([np.abs(latent.low).max(), *(np.abs(d).max() for d in latent.details)])
+            if largest >= STATE_LIMIT:
+                raise VerifyError(f"the lattice state reaches {largest} on {name}")
+
+
+@torch.no_grad()
+def verify_graphs(model: CodecModel, artifact: Model, seed: int = 0) -> None:
+    """Every graph in ONNX Runtime = its torch layer in exact mode, to the bit; VerifyError names the first failure."""
+    rng = np.random.default_rng(seed)
+    for level, code in ((0, 784), (0, 300), (1, 37), (3, 500), (5, None)):
+        unit = lattice.LOSSLESS_UNIT if code is None else lattice.LOSSY_UNIT
+        _compare_flow(model, artifact, rng, level, unit)
+        _compare_prior(model, artifact, rng, level, code, min(unit, lattice.READ_UNIT))
+
+
+def _check(name: str, expected: torch.Tensor, got: NDArray[np.generic]) -> None:
+    if not np.array_equal(expected.double().numpy(), got.astype(np.float64)):
+        difference = np.abs(expected.double().numpy() - got).max()
+        raise VerifyError(f"torch and ONNX Runtime differ in {name}, by up to {difference}")
+
+
+def _compare_flow(model: CodecModel, artifact: Model, rng: np.random.Generator, level: int, unit: int) -> None:
+    spread = int(128 * unit * 1.5**level)
+    planes = rng.integers(-spread, spread, (2, 3, 30, 46)).astype(np.float32)
+    one_hot = torch.eye(artifact.levels)[level].expand(2, -1)
+    units = torch.full((2,), float(unit))
+    low, details = flow_room.forward(planes, artifact, level, unit)
+    expected = model.flow(torch.from_numpy(planes), one_hot, units, True)
+    _check("forward", expected[0], low)
+    _check("forward", expected[1], details)
+    back = flow_room.inverse(low, details, artifact, level, unit, (30, 46))
+    _check("inverse", model.flow.inverse(expected[0], expected[1], one_hot, units, True), back)
+
+
+def _compare_prior(
+    model: CodecModel, artifact: Model, rng: np.random.Generator, level: int, code: int | None, unit: int
+) -> None:
+    tables, prior = artifact.tables, model.prior
+    spread = int(128 * unit * 1.5**level)
+    low = (rng.integers(-spread, spread, (2, 3, 22, 34)) // 4).astype(np.float32)
+    parent = rng.integers(0, ACTIVATION_LIMIT + 1, (2, artifact.width, 11, 17)).astype(np.float32)
+    condition = condition_rows(artifact, 2, level, None if code is None else [code] * 2)
+    row = -1 if code is None else code
+    scale = np.full((2, 1, 1, 1), tables.low_scales[level] / np.float32(unit), np.float32)
+    edges = np.tile(tables.edge_scales[row, level][None, :, None, None], (2, 1, 1, 1))
+    feeds = {"low": low, "parent": parent, "low_scale": scale, "edge_scale": edges, "condition": condition}
+    (features,) = artifact.sessions["trunk"].run(["features"], feeds)
+    tensors = [torch.from_numpy(a) for a in (low, parent / np.float32(UNITS), scale, edges, condition)]
+    expected = prior.trunk(*tensors)
+    _check("trunk", expected * UNITS, features)
+    bins = torch.from_numpy(np.rint(rng.laplace(size=(2, 9, 22, 34)) * 3).astype(np.float32))
+    planes = planes_of(squash(bins, True))
+    for number in range(8):
+        chroma, phase = divmod(number, 4)
+        head = prior.chroma[phase] if chroma else prior.luma[phase]
+        mask = phase_mask(22, 34, phase, bins.device)
+        known = torch.cat([planes[:, :6], planes[:, 6:] * mask], 1) if chroma else planes[:, :6] * mask
+        mean, log2_scale = head(expected, known if number else None, tensors[4])
+        index = (log2_scale - LOG2_SCALE_FIRST) / LOG2_SCALE_STEP
+        feeds = {"features": features, "condition": condition}
+        if number:
+            feeds["luma"] = (known[:, :6] * UNITS).numpy()
+        if chroma:
+            feeds["chroma"] = (known[:, 6:] * UNITS).numpy()
+        graph = f"{'chroma' if chroma else 'luma'}{phase}"
+        (said,) = artifact.sessions[graph].run(["said"], feeds)
+        _check(graph, torch.cat([mean * 8, torch.round(index)], 1), said)
+    offsets = prior.dequantiser(expected, planes, tensors[4])
+    both = {"luma": (planes[:, :6] * UNITS).numpy(), "chroma": (planes[:, 6:] * UNITS).numpy()}
+    (got,) = artifact.sessions["dequantiser"].run(["offsets"], {"features": features, "condition": condition} | both)
+    _check("dequantiser", offsets * 128, got)

@@ -1,0 +1,242 @@
+"""A model folder on disk -> sessions and tables, with every digest checked.
+
+    <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx  trunk.onnx  luma0-3  chroma0-3  dequantiser.onnx
+           golden/picture.png  golden/q*.bij
+
+The id is the first 16 hex digits of the manifest's SHA-256; the manifest holds the digests of everything else, so
+the id names every bit that can influence a decoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.codec.arrays import Floats
+from service.codec.entropy import Tables, make_tables
+from service.codec.errors import DeviceError, ModelError, UnknownModelError
+
+GRAPHS = ("forward", "inverse", "trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
+MANIFEST_FORMAT = 1
+TABLES = frozenset(
+    ["frequencies", "starts", "choice", "steps", "dead", "outward", "margins", "edge_scales", "low_scales", "low_gains", "squash", "knots", "positions", "positions_per_knot"]
+)
+SHIPPED = Path(__file__).resolve().parent.parent / "models"
+Optimisation = Literal["all", "extended", "basic", "disabled"]
+_LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How graphs are run; nothing here can change a result.
+
+    Attributes:
+        device: `auto` takes CUDA where it works, else the CPU.
+        threads: CPU threads of a graph; 0: one per core this process may use.
+        optimisation: ONNX Runtime's graph optimisation.
+        gpu_memory_bytes: Most GPU memory the runtime's arena may take; 0: no limit.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+    optimisation: Optimisation = "all"
+    gpu_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ModelTables:
+    """Integers a model brings beside its graphs.
+
+    Attributes:
+        entropy: The coder's tables.
+        steps: Step of each (quality code, level, band) in 1/64 lattice unit, [codes, levels, 12].
+        dead: Outward shift of the decision thresholds of each quality code in 1/64 bin, [codes].
+        outward: Outward shift of the reconstruction points, likewise.
+        margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
+        edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
+        low_scales: Scale of the low-pass at unit 1, [levels].
+        low_gains: Gain of the low-pass of each level in 1/2**20, [levels].
+        squash: What heads read for each |bin|, in activation units, [2**15].
+        knots: Number of quality knots, the lossless one not included.
+        positions: Where each quality code lies on the axis the networks are conditioned on, [codes].
+        positions_per_knot: Positions between two knots.
+    """
+
+    entropy: Tables
+    steps: NDArray[np.int32]
+    dead: NDArray[np.int32]
+    outward: NDArray[np.int32]
+    margins: NDArray[np.int32]
+    edge_scales: Floats
+    low_scales: Floats
+    low_gains: NDArray[np.int64]
+    squash: Floats
+    knots: int
+    positions: NDArray[np.int32]
+    positions_per_knot: int
+
+
+class Model:
+    """An opened model.
+
+    Attributes:
+        id: 16 hex digits.
+        name: Name for `model=`.
+        device: `cpu` or `cuda`.
+        folder: Where it was opened.
+        manifest: The manifest as read.
+        tables: Its integer tables.
+        sessions: Its graphs.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        folder: Path,
+        manifest: dict[str, Any],
+        tables: ModelTables,
+        sessions: dict[str, ort.InferenceSession],
+        device: str,
+    ) -> None:
+        self.id, self.folder, self.manifest, self.tables = model_id, folder, manifest, tables
+        self.sessions, self.device, self.name = sessions, device, str(manifest["name"])
+        self.width = int(manifest["config"]["trunk_channels"])
+        self.levels = int(manifest["config"]["levels"])
+
+
+def model_id_of(manifest: bytes) -> str:
+    """First 16 hex digits of the manifest's SHA-256."""
+    return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def open_model(folder: Path, options: RuntimeOptions = RuntimeOptions()) -> Model:
+    """Open a model folder.
+
+    Raises:
+        ModelError: Files are missing, damaged or of an unknown format.
+        DeviceError: The asked-for device is not available.
+    """
+    try:
+        raw = (folder / "manifest.json").read_bytes()
+        manifest = json.loads(raw)
+        files = {name: (folder / name).read_bytes() for name in manifest["digests"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the model in {folder.name} is incomplete: {error}; export it again") from error
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise ModelError(
+            f"the model in {folder.name} has format {manifest.get('format')}; this code reads {MANIFEST_FORMAT}"
+        )
+    for name, data in files.items():
+        if hashlib.sha256(data).hexdigest() != manifest["digests"][name]:
+            raise ModelError(f"{name} of the model in {folder.name} is damaged; export or install it again")
+    providers, device = _providers(options)
+    sessions = {name: _session(files[f"{name}.onnx"], options, providers) for name in GRAPHS}
+    if device == "cuda" and any("CUDAExecutionProvider" not in s.get_providers() for s in sessions.values()):
+        if options.device == "cuda":
+            raise DeviceError("CUDA was asked for but a graph fell back to the CPU; check the CUDA and cuDNN libraries")
+        device = "cpu"
+    return Model(model_id_of(raw), folder, manifest, _tables(files["tables.npz"]), sessions, device)
+
+
+def _providers(options: RuntimeOptions) -> tuple[list[Any], str]:
+    has_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
+    if options.device == "cuda" and not has_cuda:
+        raise DeviceError(
+            "CUDA was asked for but this ONNX Runtime has none; install onnxruntime-gpu or set device cpu"
+        )
+    if options.device == "cpu" or not has_cuda:
+        return ["CPUExecutionProvider"], "cpu"
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    cuda: dict[str, Any] = {
+        "use_tf32": 0,
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    if options.gpu_memory_bytes:
+        cuda["gpu_mem_limit"] = options.gpu_memory_bytes
+    return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"], "cuda"
+
+
+def _session(graph: bytes, options: RuntimeOptions, providers: list[Any]) -> ort.InferenceSession:
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = _LEVELS[options.optimisation]
+    settings.log_severity_level = 3
+    return ort.InferenceSession(graph, settings, providers=providers)
+
+
+def _tables(data: bytes) -> ModelTables:
+    with np.load(io.BytesIO(data), allow_pickle=False) as t:
+        missing = TABLES - set(t.files)
+        if missing:
+            raise ModelError(f"the model lacks the tables {', '.join(sorted(missing))}; export it again with this code")
+        return ModelTables(
+            make_tables(t["frequencies"], t["starts"], t["choice"]),
+            t["steps"],
+            t["dead"],
+            t["outward"],
+            t["margins"],
+            t["edge_scales"],
+            t["low_scales"],
+            t["low_gains"],
+            t["squash"].astype(np.float32),
+            int(t["knots"]),
+            t["positions"],
+            int(t["positions_per_knot"]),
+        )
+
+
+class ModelSet:
+    """The models that are served; the first is the default.
+
+    Args:
+        models: At least one.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        if not models:
+            raise ModelError("no model to serve; export one or point to a folder that has some")
+        self._models = tuple(models)
+        self.default = self._models[0]
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models)
+
+    def by_id(self, model_id: str) -> Model:
+        """The model with this id; UnknownModelError if it is not served."""
+        return self._find(model_id, lambda m: m.id == model_id)
+
+    def by_name(self, name: str) -> Model:
+        """The model with this name or id; UnknownModelError if it is not served."""
+        return self._find(name, lambda m: name in (m.name, m.id))
+
+    def _find(self, asked: str, matches: Any) -> Model:
+        for model in self._models:
+            if matches(model):
+                return model
+        raise UnknownModelError(asked, tuple(m.id for m in self._models))
+
+
+def shipped_models(options: RuntimeOptions = RuntimeOptions(), folder: Path = SHIPPED) -> ModelSet:
+    """Open every model below a folder; the one named in `default` there, if any, comes first."""
+    folders = sorted(p.parent for p in folder.glob("*/manifest.json"))
+    default = folder / "default"
+    first = default.read_text().strip() if default.exists() else ""
+    return ModelSet([open_model(f, options) for f in sorted(folders, key=lambda f: f.name != first)])

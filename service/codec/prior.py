@@ -1,0 +1,129 @@
+"""What is known of a level -> mean and scale index of every bin, pass by pass, and reconstruction offsets.
+
+A level's bins are coded in eight passes: luma in the four phases of 2x2 cells, then chroma in the same four. Each
+pass reads the trunk's features and all bins of earlier passes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+
+from service.codec.arrays import Floats, Integers, Shorts
+from service.codec.artifact import Model
+from service.codec.lattice import READ_UNIT, pad_even
+
+LUMA, CHROMA = (0, 3, 6), (1, 2, 4, 5, 7, 8)
+"""Of the nine detail channels: LH, HL, HH of Y, Cg, Co."""
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+PASSES = 8
+
+
+class LevelPrior:
+    """The prior of one level of N tiles of one size; passes are asked for in order.
+
+    Args:
+        model: The model.
+        low: Exact low-pass of the level, [N, 3, H, W], lattice units.
+        parent: Features of the coarser level, or None at the coarsest.
+        level: 0 is the finest.
+        codes: Quality code of each tile; None: lossless.
+        unit: Lattice units in a grey level.
+    """
+
+    def __init__(
+        self, model: Model, low: Floats, parent: ort.OrtValue | None, level: int, codes: list[int] | None, unit: int
+    ) -> None:
+        self.model, self.size = model, low.shape[2:]
+        reading = min(unit, READ_UNIT)
+        padded = pad_even(np.rint(low * np.float32(reading / unit)))
+        count, _, self.height, self.width = padded.shape
+        tables = model.tables
+        self.condition = condition_rows(model, count, level, codes)
+        rows = [-1] * count if codes is None else codes
+        edges = tables.edge_scales[rows, level][:, :, None, None]
+        scale = np.full((count, 1, 1, 1), tables.low_scales[level] / np.float32(reading), np.float32)
+        if parent is None:
+            nothing = np.zeros((count, model.width, self.height // 2, self.width // 2), np.float32)
+            parent = self._device(nothing)
+        feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
+        values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
+        (self.features,) = model.sessions["trunk"].run_with_ort_values(["features"], values)
+        self.known_luma = np.zeros((count, 6, self.height, self.width), np.float32)
+        self.known_chroma = np.zeros((count, 12, self.height, self.width), np.float32)
+        self._condition_value = self._device(self.condition)
+
+    def _device(self, value: Floats) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self.model.device)
+
+    def _run(self, graph: str, output: str, feeds: dict[str, ort.OrtValue]) -> Shorts:
+        (value,) = self.model.sessions[graph].run_with_ort_values(
+            [output], feeds | {"features": self.features, "condition": self._condition_value}
+        )
+        return np.asarray(value.numpy())
+
+    def _known(self, luma: bool, chroma: bool) -> dict[str, ort.OrtValue]:
+        feeds = {"luma": self._device(self.known_luma)} if luma else {}
+        return feeds | ({"chroma": self._device(self.known_chroma)} if chroma else {})
+
+    def said(self, number: int) -> tuple[Shorts, Shorts]:
+        """Mean (1/8 bin) and scale index of each bin of a pass, two of [N, bands, rows, columns].
+
+        Only positions within the level's true size are given.
+        """
+        chroma, phase = divmod(number, 4)
+        graph = f"{'chroma' if chroma else 'luma'}{phase}"
+        said = self._run(graph, "said", self._known(luma=number > 0, chroma=bool(chroma)))
+        rows, columns = self.extent(number)
+        said = said[:, :, :rows, :columns]
+        bands = said.shape[1] // 2
+        return said[:, :bands], said[:, bands:]
+
+    def extent(self, number: int) -> tuple[int, int]:
+        """Rows and columns of a pass within the level's true size."""
+        row, column = PHASES[number % 4]
+        return (self.size[0] - row + 1) // 2, (self.size[1] - column + 1) // 2
+
+    def learn(self, number: int, bins: Integers) -> None:
+        """Tell the bins of a pass, [N, bands, rows, columns]."""
+        row, column = PHASES[number % 4]
+        rows, columns = bins.shape[2:]
+        size = self.model.tables.squash[np.minimum(np.abs(bins), len(self.model.tables.squash) - 1)]
+        known, bands = (self.known_chroma, 6) if number >= 4 else (self.known_luma, 3)
+        target = known[:, :, row::2, column::2]
+        target[:, :bands, :rows, :columns] = np.where(bins < 0, -size, size)
+        target[:, bands:, :rows, :columns] = size
+
+    def offsets(self) -> Shorts:
+        """Reconstruction offset of every bin in 1/256 bin, once all passes are known: [N, 9, H, W]."""
+        offsets = self._run("dequantiser", "offsets", self._known(luma=True, chroma=True))
+        return offsets[:, :, : self.size[0], : self.size[1]]
+
+
+def select(details: Integers, number: int) -> Integers:
+    """The values a pass codes, out of all of a level: [N, 9, H, W] -> [N, bands, rows, columns]."""
+    row, column = PHASES[number % 4]
+    return details[:, CHROMA if number >= 4 else LUMA, row::2, column::2]
+
+
+def place(details: Integers, number: int, values: Integers) -> None:
+    """Put the values of a pass into their places among all of a level."""
+    row, column = PHASES[number % 4]
+    for band, channel in enumerate(CHROMA if number >= 4 else LUMA):
+        details[:, channel, row::2, column::2] = values[:, band]
+
+
+def condition_rows(model: Model, count: int, level: int, codes: list[int] | None) -> Floats:
+    """Weights over (level, knot) pairs: a hat function over the quality knots, or the lossless knot; [N, pairs]."""
+    knots = model.tables.knots + 1
+    rows = np.zeros((count, model.levels, knots), np.float32)
+    for index in range(count):
+        if codes is None:
+            rows[index, level, -1] = 1
+            continue
+        knot, rest = divmod(int(model.tables.positions[codes[index]]), model.tables.positions_per_knot)
+        share = rest / model.tables.positions_per_knot
+        rows[index, level, knot] = 1 - share
+        if rest:
+            rows[index, level, knot + 1] = share
+    return rows.reshape(count, -1)

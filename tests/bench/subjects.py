@@ -1,0 +1,93 @@
+"""What the benchmarks run, all with one shape: Bijou from the shipped model, and other codecs through Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model_export.peers import Pixels, peers
+from service import codec
+
+Seconds = Mapping[str, float]
+"""Seconds per room; empty for a codec that does not tell."""
+
+SPECTRUM_SLOPE = 0.5
+"""Amplitude of an octave is its wavelength to this power: rates then come out near Kodak's."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How Bijou is opened; the other codecs take only the threads."""
+
+    threads: int = 1
+    device: str = "cpu"
+    model: Path | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One codec at one quality."""
+
+    name: str
+    quality: float
+    encode: Callable[[Pixels], tuple[bytes, Seconds]]
+    decode: Callable[[bytes], tuple[Pixels, Seconds]]
+
+
+def subject(name: str, quality: float, options: Options) -> Subject:
+    """Open a codec by name.
+
+    Raises:
+        KeyError: There is no such codec here.
+    """
+    if name == "bijou":
+        return _bijou(quality, options)
+    peer = peers(options.threads)[name]
+    return Subject(name, quality, lambda p: (peer.encode(p, quality).stream, {}), lambda s: (peer.decode(s), {}))
+
+
+def _bijou(quality: float, options: Options) -> Subject:
+    runtime = codec.RuntimeOptions(device=options.device, threads=options.threads)  # type: ignore[arg-type]
+    models = (
+        codec.ModelSet([codec.open_model(options.model, runtime)])
+        if options.model is not None
+        else codec.shipped_models(runtime)
+    )
+
+    def encode(pixels: Pixels) -> tuple[bytes, Seconds]:
+        picture = codec.Picture(pixels=pixels, alpha=None, grey=False, icc=None, exif=None)
+        encoded = codec.encode(picture, models.default, codec.Target(quality=quality))
+        return encoded.stream, encoded.seconds
+
+    def decode(stream: bytes) -> tuple[Pixels, Seconds]:
+        decoded = codec.decode(stream, models)
+        return decoded.picture.pixels, decoded.seconds
+
+    return Subject("bijou", quality, encode, decode)
+
+
+def textured(height: int, width: int, seed: int = 0) -> Pixels:
+    """A picture with detail at every scale, like a photograph's: noise in octaves, chroma weaker than luma."""
+    rng = np.random.default_rng(seed)
+    luma = _octaves(height, width, 60, rng)
+    planes = []
+    for _ in range(3):
+        plane = 128 + luma + _octaves(height, width, 15, rng)
+        planes.append(np.clip(plane, 0, 255).astype(np.uint8))
+    return np.stack(planes, -1)
+
+
+def _octaves(height: int, width: int, amplitude: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    total = np.zeros((height, width), np.float32)
+    wavelength, longest = 1, min(512, height, width)
+    while wavelength <= longest:
+        shape = (height // wavelength + 2, width // wavelength + 2)
+        noise = rng.standard_normal(shape, np.float32) * amplitude * (wavelength / longest) ** SPECTRUM_SLOPE
+        total += np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+        wavelength *= 2
+    return total

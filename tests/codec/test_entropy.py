@@ -1,0 +1,135 @@
+"""entropy: what goes in comes out, escapes too; the rate is what the tables promise; damage is a typed error."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from service import codec
+from service.codec.entropy import BIN_LIMIT, PRECISION_BITS, Decoder, Encoder, Tables, make_tables, symbols_of
+
+SCALES = 2
+HALVES = (2, 2, 40)
+
+
+def small_tables() -> Tables:
+    """Two tables by fraction at scale 0, one at scale 1."""
+    frequencies: list[int] = []
+    starts = [0]
+    for half in HALVES:
+        row = [2 ** max(0, 16 - abs(residual)) for residual in range(-half, half + 1)] + [1]
+        row[half] += 2**PRECISION_BITS - sum(row)
+        frequencies += row
+        starts.append(len(frequencies))
+    choice = np.array([[0, 1, 1, 1, 1], [2] * 5], np.int16)
+    return make_tables(np.array(frequencies, np.uint32), np.array(starts, np.int64), choice)
+
+
+TABLES = small_tables()
+
+
+def there_and_back(
+    bins: NDArray[np.int32], means: NDArray[np.int16], scales: NDArray[np.int16], tables: Tables
+) -> bytes:
+    encoder = Encoder(tables)
+    encoder.add(symbols_of(bins, means, scales, tables))
+    words = encoder.words()
+    np.testing.assert_array_equal(Decoder(words, tables).take(means, scales), bins)
+    return words
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.one_of(st.integers(-3, 3), st.integers(-BIN_LIMIT, BIN_LIMIT)),
+            st.integers(-1016, 1016),
+            st.integers(0, SCALES - 1),
+        ),
+        max_size=40,
+    )
+)
+def test_bins_come_back_whatever_they_are(rows):
+    bins, means, scales = (np.array([row[i] for row in rows]) for i in range(3))
+    there_and_back(bins.astype(np.int32), means.astype(np.int16), scales.astype(np.int16), TABLES)
+
+
+@pytest.mark.parametrize("value", [3, -3, 41, -41, BIN_LIMIT, -BIN_LIMIT])
+def test_values_beyond_a_table_escape(value):
+    zeros = np.zeros(1, np.int16)
+    words = there_and_back(np.array([value], np.int32), zeros, zeros, TABLES)
+    assert len(words) % 4 == 0
+
+
+def test_passes_follow_one_another_in_one_section():
+    encoder = Encoder(TABLES)
+    rng = np.random.default_rng(0)
+    passes = [
+        (rng.integers(-4, 5, n).astype(np.int32), rng.integers(-20, 20, n).astype(np.int16), np.ones(n, np.int16))
+        for n in (3, 0, 17)
+    ]
+    for bins, means, scales in passes:
+        encoder.add(symbols_of(bins, means, scales, TABLES))
+    decoder = Decoder(encoder.words(), TABLES)
+    for bins, means, scales in passes:
+        np.testing.assert_array_equal(decoder.take(means, scales), bins)
+
+
+@pytest.mark.parametrize("mean", range(-16, 17))
+def test_a_mean_is_a_whole_part_and_a_fraction_of_at_most_half(mean):
+    means, scales = np.array([mean], np.int16), np.zeros(1, np.int16)
+    symbols = symbols_of(np.zeros(1, np.int32), means, scales, TABLES)
+    whole = (mean + 4) // 8
+    fraction = mean - 8 * whole
+    assert -4 <= fraction < 4
+    assert symbols.residuals.tolist() == [whole if fraction < 0 else -whole]
+    assert symbols.tables.tolist() == [0 if fraction == 0 else 1]
+
+
+def test_the_rate_is_the_cross_entropy_of_the_shipped_tables(models: codec.ModelSet):
+    with np.load(models.default.folder / "tables.npz") as shipped:
+        frequencies, starts = shipped["frequencies"].astype(np.float64), shipped["starts"]
+    tables = models.default.tables.entropy
+    rng = np.random.default_rng(3)
+    count, bits = 20_000, 0.0
+    encoder = Encoder(tables)
+    for scale in range(0, tables.choice.shape[0], 7):
+        table = int(tables.choice[scale, 0])
+        mass = frequencies[starts[table] : starts[table + 1]] / 2**PRECISION_BITS
+        assert mass.sum() == 1
+        index = rng.choice(len(mass) - 1, count, p=mass[:-1] / mass[:-1].sum())
+        bits -= float(np.log2(mass[index]).sum())
+        means = np.zeros(count, np.int16)
+        bins = (index - tables.halves[table]).astype(np.int32)
+        encoder.add(symbols_of(bins, means, np.full(count, scale, np.int16), tables))
+    assert len(encoder.words()) * 8 == pytest.approx(bits, rel=0.002)
+
+
+@settings(deadline=None, max_examples=100)
+@given(words=st.binary(max_size=64), count=st.integers(0, 60), scale=st.integers(0, SCALES - 1))
+def test_words_nobody_wrote_give_bins_or_a_typed_error(words, count, scale):
+    means = np.zeros(count, np.int16)
+    try:
+        bins = Decoder(words, TABLES).take(means, np.full(count, scale, np.int16))
+    except codec.CorruptStreamError:
+        return
+    assert bins.shape == (count,)
+    assert np.abs(bins).max(initial=0) <= 16 * BIN_LIMIT
+
+
+def test_half_a_word_is_damage():
+    with pytest.raises(codec.CorruptStreamError, match="whole number of words"):
+        Decoder(b"\x00" * 6, TABLES)
+
+
+def test_words_the_coder_cannot_have_written_are_damage():
+    with pytest.raises(codec.CorruptStreamError, match="invalid"):
+        Decoder(b"\xff" * 16, TABLES).take(np.zeros(50, np.int16), np.zeros(50, np.int16))
+
+
+def test_an_endless_escape_is_damage(monkeypatch):
+    decoder = Decoder(b"", TABLES)
+    monkeypatch.setattr(decoder, "_bit", lambda: 0)
+    with pytest.raises(codec.CorruptStreamError, match="escape is too long"):
+        decoder._escaped(2)
