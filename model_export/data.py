@@ -58,8 +58,8 @@ def _files(place: Path) -> Iterator[bytes]:
                     yield handle.read()
     elif place.is_dir():
         for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                yield path.read_bytes()
+            if path.suffix.lower() in SUFFIXES or path.suffix == ".tar":
+                yield from _files(path)
     else:
         yield place.read_bytes()
 

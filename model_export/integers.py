@@ -14,6 +14,8 @@ Rounding passes gradients straight through, so that exact mode can be trained to
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,13 +40,13 @@ class _Bounded(torch.autograd.Function):
     """Clip whose gradient still passes where it leads back inside."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.limits = (low, high)
         return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         low, high = ctx.limits
         blocked = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))
@@ -180,27 +182,32 @@ class ExactSum(Exactable):
         super().__init__()
         self.convs, self.table = nn.ModuleList(convs), table
 
+    @property
+    def terms(self) -> list[ExactConv]:
+        """The convolutions."""
+        return cast("list[ExactConv]", list(self.convs))
+
     def total_bound(self) -> Tensor:
         """Largest |sum| of each channel before weights are rounded, float64 [outputs]."""
-        return sum((conv.bound() for conv in self.convs), self.table.bound())
+        return sum((conv.bound() for conv in self.terms), self.table.bound())
 
     def integer_weights(self) -> list[Tensor]:
         """The weights of all terms on their grids."""
         total = self.total_bound()
-        return [conv.integer_weight(total) for conv in self.convs]
+        return [conv.integer_weight(total) for conv in self.terms]
 
     def proven_bound(self) -> int:
         """Largest |accumulator| in units of its finest grid; below 2**24 every partial sum is exact in float32."""
         with torch.no_grad():
             total = self.total_bound()
-            weights = [conv.integer_weight(total).double() for conv in self.convs]
+            weights = [conv.integer_weight(total).double() for conv in self.terms]
             value = sum((w.abs().flatten(1).sum(1) * TOP for w in weights), self.table.bound())
-            bits = torch.stack([conv.shifts(total) for conv in self.convs]).amax(0) + ACTIVATION_BITS
+            bits = torch.stack([conv.shifts(total) for conv in self.terms]).amax(0) + ACTIVATION_BITS
             return math.ceil((value * torch.exp2(bits.clamp_min(ConditionTable.TABLE_BITS))).max().item())
 
     def forward(self, inputs: list[Tensor], condition: Tensor) -> Tensor:
         """Add everything up. In exact mode inputs lie on the activation grid."""
-        weights = self.integer_weights() if self.exact else [None] * len(self.convs)
+        weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None] * len(self.convs)
         result = self.table(condition)
         for conv, x, weight in zip(self.convs, inputs, weights, strict=True):
             result = conv(x, weight) + result

@@ -8,6 +8,8 @@ output needs no rescaling before it is clipped and rounded.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import torch
@@ -37,7 +39,10 @@ class Graph:
     """Collects nodes; every method adds one and returns its output's name."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.nodes, self.inputs, self.outputs = name, [], [], []
+        self.name = name
+        self.nodes: list[onnx.NodeProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
         self.constants: dict[bytes, str] = {}
         self.initializers: list[onnx.TensorProto] = []
 
@@ -62,7 +67,7 @@ class Graph:
             self.initializers.append(numpy_helper.from_array(array, self.constants[key]))
         return self.constants[key]
 
-    def add(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output."""
         output = f"{kind.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
@@ -121,7 +126,7 @@ class Graph:
     ) -> str:
         """An ExactSum; activations and sums are held in units of 2**-ACTIVATION_BITS: whole numbers."""
         total = self.table(layer.table, condition)
-        for index, (conv, weight, x) in enumerate(zip(layer.convs, layer.integer_weights(), inputs, strict=True)):
+        for index, (conv, weight, x) in enumerate(zip(layer.terms, layer.integer_weights(), inputs, strict=True)):
             total = self.add("Add", self.conv(conv, weight, x, pads[index] if pads else None), total)
         return total
 
@@ -281,7 +286,7 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
 def trunk_graph(trunk: Trunk, condition_length: int) -> onnx.ModelProto:
     """low, parent, low_scale, edge_scale, condition -> features, whole numbers."""
     g = Graph("trunk")
-    width = trunk.first.convs[0].weight.shape[0]
+    width = trunk.first.terms[0].weight.shape[0]
     low, parent = g.input("low", ["N", 3, "H", "W"]), g.input("parent", ["N", width, "ph", "pw"])
     low_scale, edge_scale = g.input("low_scale", ["N", 1, 1, 1]), g.input("edge_scale", ["N", 3, 1, 1])
     condition = g.input("condition", ["N", condition_length])
@@ -295,9 +300,9 @@ def trunk_graph(trunk: Trunk, condition_length: int) -> onnx.ModelProto:
     carried = g.add("DepthToSpace", g.conv(trunk.carry, carry, parent), blocksize=2, mode="CRD")
     size = g.add("Slice", g.add("Shape", low), g.constant([2]), g.constant([4]), g.constant([0]))
     carried = g.add("Slice", carried, g.constant([0, 0]), size, g.constant([2, 3]))
-    x = g.add("Add", g.conv(trunk.first.convs[0], weight, both), g.table(trunk.first.table, condition))
+    x = g.add("Add", g.conv(trunk.first.terms[0], weight, both), g.table(trunk.first.table, condition))
     x = g.activation(g.add("Add", x, carried))
-    for layer in trunk.rest:
+    for layer in trunk.layers:
         x = g.activation(g.sum(layer, [x], condition))
     g.output(x, "features", ["N", width, "H", "W"])
     return g.model()
@@ -306,13 +311,14 @@ def trunk_graph(trunk: Trunk, condition_length: int) -> onnx.ModelProto:
 def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     """features, known planes, condition -> said: means in 1/8 bin and scale indices of one phase, int16."""
     g = Graph(name)
-    width = head.first.convs[0].weight.shape[1]
+    width = head.first.terms[0].weight.shape[1]
     features = g.input("features", ["N", width, "H", "W"])
-    inputs, pads = [g.slice(g.slice(features, 2, head.row, step=2), 3, head.column, step=2)], [None]
-    if len(head.first.convs) > 1:
+    inputs = [g.slice(g.slice(features, 2, head.row, step=2), 3, head.column, step=2)]
+    pads: list[list[int] | None] = [None]
+    if len(head.first.terms) > 1:
         left, right, top, bottom = head.pads
         planes = g.input("luma", ["N", 6, "H", "W"])
-        if head.first.convs[1].weight.shape[1] == 18:
+        if head.first.terms[1].weight.shape[1] == 18:
             planes = g.cat(planes, g.input("chroma", ["N", 12, "H", "W"]))
         inputs.append(planes)
         pads.append([top, left, bottom, right])
@@ -332,7 +338,7 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
 def dequantiser_graph(net: Dequantiser, condition_length: int) -> onnx.ModelProto:
     """features, planes, condition -> offsets in 1/256 bin, int16."""
     g = Graph("dequantiser")
-    features = g.input("features", ["N", net.first.convs[0].weight.shape[1], "H", "W"])
+    features = g.input("features", ["N", net.first.terms[0].weight.shape[1], "H", "W"])
     planes = g.cat(g.input("luma", ["N", 6, "H", "W"]), g.input("chroma", ["N", 12, "H", "W"]))
     condition = g.input("condition", ["N", condition_length])
     x = g.activation(g.sum(net.first, [features, planes], condition))
@@ -350,7 +356,8 @@ def graphs_of(flow: MultilevelFlow, prior: Prior, condition_length: int) -> dict
         "inverse": inverse_graph(flow),
         "trunk": trunk_graph(prior.trunk, condition_length),
     }
+    luma, chroma = prior.heads
     for i in range(4):
-        graphs[f"luma{i}"] = head_graph(f"luma{i}", prior.luma[i], condition_length)
-        graphs[f"chroma{i}"] = head_graph(f"chroma{i}", prior.chroma[i], condition_length)
+        graphs[f"luma{i}"] = head_graph(f"luma{i}", luma[i], condition_length)
+        graphs[f"chroma{i}"] = head_graph(f"chroma{i}", chroma[i], condition_length)
     return graphs | {"dequantiser": dequantiser_graph(prior.dequantiser, condition_length)}

@@ -13,6 +13,9 @@ Source of the phases: D. He et al., "Checkerboard Context Model for Efficient Le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,10 +73,11 @@ def phase_mask(height: int, width: int, phases: int, device: torch.device) -> Te
 class Trunk(Exactable):
     """Low-pass, its edges and the coarser level's features -> features."""
 
+    smoothing: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, levels = config.trunk_channels, config.levels
-        self.smoothing: Tensor
         kernel = torch.tensor(SMOOTHING)
         self.register_buffer("smoothing", (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5).clone(), persistent=False)
         self.first = ExactSum([ExactConv(6, width, 3)], ConditionTable(levels, KNOTS, width))
@@ -82,6 +86,11 @@ class Trunk(Exactable):
             ExactSum([ExactConv(width, width, 3, init="dirac")], ConditionTable(levels, KNOTS, width))
             for _ in range(config.trunk_layers)
         )
+
+    @property
+    def layers(self) -> list[ExactSum]:
+        """All layers after the first."""
+        return cast("list[ExactSum]", list(self.rest))
 
     def read(self, low: Tensor, low_scale: Tensor, edge_scale: Tensor) -> Tensor:
         """Low-pass in lattice units -> its value and its edges as activations, [N, 6, H, W].
@@ -104,15 +113,15 @@ class Trunk(Exactable):
     def integer_weights(self) -> list[Tensor]:
         """Weights of the first layer and of the carry on their grids."""
         total = self.total_bound()
-        return [self.first.convs[0].integer_weight(total), self.carry.integer_weight(total.repeat_interleave(4))]
+        return [self.first.terms[0].integer_weight(total), self.carry.integer_weight(total.repeat_interleave(4))]
 
     def forward(self, low: Tensor, parent: Tensor, low_scale: Tensor, edge_scale: Tensor, condition: Tensor) -> Tensor:
         """low [N, 3, H, W], parent [N, width, ceil(H/2), ceil(W/2)] -> features [N, width, H, W]."""
-        weights = self.integer_weights() if self.exact else [None, None]
+        weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None, None]
         carried = F.pixel_shuffle(self.carry(parent, weights[1]), 2)[:, :, : low.shape[2], : low.shape[3]]
-        x = self.first.convs[0](self.read(low, low_scale, edge_scale), weights[0]) + self.first.table(condition)
+        x = self.first.terms[0](self.read(low, low_scale, edge_scale), weights[0]) + self.first.table(condition)
         x = self.activation(x + carried)
-        for layer in self.rest:
+        for layer in self.layers:
             x = self.activation(layer([x], condition))
         return x
 
@@ -186,6 +195,8 @@ class Dequantiser(Exactable):
 class Prior(Exactable):
     """Trunk, heads and dequantiser: everything the decoder computes about a level before the inverse flow."""
 
+    low_scales: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.width = config.trunk_channels
@@ -196,6 +207,11 @@ class Prior(Exactable):
         scales = torch.tensor([dyadic(LOW_GAIN ** -(i + 1) / 16) for i in range(config.levels)])
         self.register_buffer("low_scales", scales, persistent=False)
 
+    @property
+    def heads(self) -> tuple[list[Head], list[Head]]:
+        """Luma's and chroma's heads, each by phase."""
+        return cast("list[Head]", list(self.luma)), cast("list[Head]", list(self.chroma))
+
     def passes(self, features: Tensor, bins: Tensor, condition: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Run the eight passes at once, each seeing only what the earlier ones coded (H and W even).
 
@@ -205,7 +221,7 @@ class Prior(Exactable):
         planes = planes_of(squash(bins, self.exact))
         height, width = bins.shape[2:]
         results = []
-        for group, heads in enumerate((self.luma, self.chroma)):
+        for group, heads in enumerate(self.heads):
             for phase, head in enumerate(heads):
                 mask = phase_mask(height, width, phase, bins.device)
                 known = planes[:, :6] * mask if group == 0 else torch.cat([planes[:, :6], planes[:, 6:] * mask], 1)

@@ -79,6 +79,8 @@ class Quantiser(Exactable):
         norms: [levels, 12] synthesis norms.
     """
 
+    norms: Tensor
+
     def __init__(self, norms: Tensor) -> None:
         super().__init__()
         self.register_buffer("norms", norms)
@@ -93,7 +95,7 @@ class Quantiser(Exactable):
 
 
 def bins_of(value: Tensor, outward: Tensor) -> Tensor:
-    """Bin of each value in units of its step; outward: shift of the points, the thresholds' is THRESHOLD_SHARE times that."""
+    """Bin of each value in units of its step; outward: shift of the points, thresholds move THRESHOLD_SHARE as far."""
     magnitude = torch.floor(value.detach().abs() + 0.5 - THRESHOLD_SHARE * outward).clamp(min=0)
     return torch.sign(value.detach()) * magnitude
 

@@ -46,7 +46,7 @@ TRUST = 400.0
 SQUASH_SIZE = 2**15
 MARGIN = 0.9
 """About three standard deviations of the rounding of pixels, in grey levels over the band's norm."""
-QUALITIES = ((1.0, 400.0), (90.0, 3.0), (99.0, 0.75))
+QUALITIES = ((1.0, 175.0), (90.0, 3.0), (99.0, 0.75))
 """Base step in grey levels at some qualities; geometric in between. Down to a step of about 3 a bin is wide enough
 for the rounding of pixels not to matter, which is what re-encoding up to quality 90 asks for."""
 
@@ -184,6 +184,7 @@ def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequenc
     shifts = dead_zone(log2_delta(codes)).numpy() * 64
     margins = np.floor(MARGIN * lattice.LOSSY_UNIT / model.quantiser.norms.numpy())
     squash = np.rint(64 * np.log2(1 + np.arange(SQUASH_SIZE)))
+    gains, offsets = low_response(model)
     starts = np.cumsum([0] + [len(f) for f in frequencies])
     return {
         "frequencies": np.concatenate(frequencies).astype(np.uint32),
@@ -195,23 +196,28 @@ def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequenc
         "margins": margins.astype(np.int32),
         "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
         "low_scales": model.prior.low_scales.numpy().astype(np.float32),
-        "low_gains": low_gains(model),
+        "low_gains": gains,
+        "low_offsets": offsets,
         "squash": squash.astype(np.float32),
-        "knots": np.int64(QUALITY_KNOTS),
+        "knots": np.array(QUALITY_KNOTS, np.int64),
         "positions": np.maximum(positions_of_codes(), 0).astype(np.int32),
-        "positions_per_knot": np.int64(POSITIONS_PER_KNOT),
+        "positions_per_knot": np.array(POSITIONS_PER_KNOT, np.int64),
     }
 
 
 @torch.no_grad()
-def low_gains(model: CodecModel) -> NDArray[np.int64]:
-    """Gain of each level's low-pass for a flat grey picture, in 1/2**20."""
-    flow, unit = model.flow, torch.ones(1)
-    amplitude, gains = 64.0, []
-    low = torch.full((1, 3, 256, 256), amplitude)
+def low_response(model: CodecModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Gain of each level's low-pass for flat grey, [levels], and its value for mid-grey, [levels, 3], in 1/2**20.
+
+    The coupling nets may add a constant to the low-pass; what a flat picture 64 grey levels above and below the
+    middle gives tells gain and constant apart.
+    """
+    amplitude, gains, offsets = 64.0, [], []
+    low = torch.stack([torch.full((3, 256, 256), level) for level in (amplitude, -amplitude)])
     for level in range(model.config.levels):
-        one_hot = torch.eye(model.config.levels)[level : level + 1]
-        low, _ = flow(low, one_hot, unit, False)
-        middle = low[0, 0, low.shape[2] // 2, low.shape[3] // 2]
-        gains.append(round(float(middle) / amplitude * 2**20))
-    return np.array(gains, np.int64)
+        one_hot = torch.eye(model.config.levels)[level : level + 1].expand(2, -1)
+        low, _ = model.flow(low, one_hot, torch.ones(2), False)
+        middle = low[:, :, low.shape[2] // 2, low.shape[3] // 2].double()
+        gains.append(round(float(middle[0, 0] - middle[1, 0]) / (2 * amplitude) * 2**20))
+        offsets.append(torch.round(middle.mean(0) * 2**20).tolist())
+    return np.array(gains, np.int64), np.array(offsets).astype(np.int64)

@@ -236,7 +236,8 @@ def train(
     model.set_exact(settings.exact)
     average.set_exact(settings.exact)
     log.info("%d pictures, %d parameters", len(pictures), sum(p.numel() for p in model.parameters()))
-    budget_s, begun, reported, losses = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0, []
+    losses: list[float] = []
+    budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
     for batch in batches(pictures, settings.side, settings.batch, rng):
         progress.spent_s = time.monotonic() - begun
         done = progress.spent_s / budget_s

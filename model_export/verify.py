@@ -51,7 +51,7 @@ def _trunk_bound(trunk: Trunk) -> int:
         values = first.double().abs().flatten(1).sum(1) * top + trunk.first.table.bound()
         values = values + (carry.double().abs().flatten(1).sum(1) * top).view(-1, 4).amax(1)
         shifts = torch.maximum(
-            trunk.first.convs[0].shifts(total), trunk.carry.shifts(total.repeat_interleave(4)).view(-1, 4).amax(1)
+            trunk.first.terms[0].shifts(total), trunk.carry.shifts(total.repeat_interleave(4)).view(-1, 4).amax(1)
         )
         return int(torch.ceil(values * torch.exp2(shifts + ACTIVATION_BITS)).max())
 
@@ -139,7 +139,7 @@ def _compare_prior(
     planes = planes_of(squash(bins, True))
     for number in range(8):
         chroma, phase = divmod(number, 4)
-        head = prior.chroma[phase] if chroma else prior.luma[phase]
+        head = prior.heads[chroma][phase]
         mask = phase_mask(22, 34, phase, bins.device)
         known = torch.cat([planes[:, :6], planes[:, 6:] * mask], 1) if chroma else planes[:, :6] * mask
         mean, log2_scale = head(expected, known if number else None, tensors[4])

@@ -49,6 +49,8 @@ class MultilevelFlow(Exactable):
         hidden: Hidden channels of the coupling nets.
     """
 
+    scales: Tensor
+
     def __init__(self, levels: int, hidden: int) -> None:
         super().__init__()
         self.levels = levels

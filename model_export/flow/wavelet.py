@@ -21,6 +21,10 @@ class Wavelet(Exactable):
         levels: Number of levels, each with its own taps.
     """
 
+    start: Tensor
+    limits: Tensor
+    scale: Tensor
+
     def __init__(self, levels: int) -> None:
         super().__init__()
         self.offsets = nn.Parameter(torch.zeros(levels, 2, 4, 2))
@@ -32,7 +36,7 @@ class Wavelet(Exactable):
         self.register_buffer("scale", torch.exp2(bits).view(1, 1, 4, 1), persistent=False)
 
     def tables(self) -> tuple[Tensor, Tensor | None]:
-        """Coarse and fine fractions of the taps: [levels, 2 axes, 4 steps, luma and chroma]; no fine ones in float mode."""
+        """Coarse and fine fractions of the taps, [levels, 2 axes, 4 steps, luma and chroma]; float mode has no fine."""
         fraction = self.start + TAP_SPEED * self.offsets
         if not self.exact:
             return fraction, None

@@ -9,6 +9,7 @@ the id names every bit that can influence a decoder.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -29,7 +30,10 @@ from service.codec.errors import DeviceError, ModelError, UnknownModelError
 GRAPHS = ("forward", "inverse", "trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
 MANIFEST_FORMAT = 1
 TABLES = frozenset(
-    ["frequencies", "starts", "choice", "steps", "dead", "outward", "margins", "edge_scales", "low_scales", "low_gains", "squash", "knots", "positions", "positions_per_knot"]
+    {
+        *("frequencies", "starts", "choice", "steps", "dead", "outward", "margins", "positions", "edge_scales"),
+        *("low_scales", "low_gains", "low_offsets", "squash", "knots", "positions_per_knot"),
+    }
 )
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
@@ -71,6 +75,7 @@ class ModelTables:
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
         low_scales: Scale of the low-pass at unit 1, [levels].
         low_gains: Gain of the low-pass of each level in 1/2**20, [levels].
+        low_offsets: Low-pass of mid-grey, likewise, in grey levels, [levels, 3].
         squash: What heads read for each |bin|, in activation units, [2**15].
         knots: Number of quality knots, the lossless one not included.
         positions: Where each quality code lies on the axis the networks are conditioned on, [codes].
@@ -85,6 +90,7 @@ class ModelTables:
     edge_scales: Floats
     low_scales: Floats
     low_gains: NDArray[np.int64]
+    low_offsets: NDArray[np.int64]
     squash: Floats
     knots: int
     positions: NDArray[np.int32]
@@ -173,10 +179,27 @@ def _providers(options: RuntimeOptions) -> tuple[list[Any], str]:
     return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"], "cuda"
 
 
+@functools.cache
+def _share_memory() -> None:
+    """One arena for the CPU memory of all graphs: with one each, every graph would keep the peak of its own."""
+    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    arena = {
+        "arena_extend_strategy": 0,
+        "max_mem": 0,
+        "initial_chunk_size_bytes": -1,
+        "max_dead_bytes_per_chunk": -1,
+    }
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg(arena))
+
+
 def _session(graph: bytes, options: RuntimeOptions, providers: list[Any]) -> ort.InferenceSession:
+    _share_memory()
     settings = ort.SessionOptions()
+    settings.add_session_config_entry("session.use_env_allocators", "1")
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.inter_op_num_threads = 1
+    # Each graph has a pool of its own; pools that spin while another graph works take its cores.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.graph_optimization_level = _LEVELS[options.optimisation]
     settings.log_severity_level = 3
     return ort.InferenceSession(graph, settings, providers=providers)
@@ -196,6 +219,7 @@ def _tables(data: bytes) -> ModelTables:
             t["edge_scales"],
             t["low_scales"],
             t["low_gains"],
+            t["low_offsets"],
             t["squash"].astype(np.float32),
             int(t["knots"]),
             t["positions"],

@@ -214,7 +214,8 @@ def read_sections(data: bytes, header: Header, start: int, limits: Limits, prefi
     Raises:
         CorruptStreamError: Truncated, damaged or followed by other bytes.
     """
-    reader, placed = _Reader(data, start), []
+    reader = _Reader(data, start)
+    placed: list[Placed] = []
     for section in layout(header):
         try:
             length = reader.varint()

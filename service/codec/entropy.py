@@ -10,6 +10,7 @@ Source: constriction (R. Bamler, 2022), range coder of 32-bit words, probabiliti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import constriction
 import numpy as np
@@ -62,7 +63,7 @@ def make_tables(frequencies: NDArray[np.uint32], starts: NDArray[np.int64], choi
         choice: As in Tables.
     """
     models, halves = [], []
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in pairwise(starts):
         # The coder gives each symbol one unit more than asked, so that none is impossible; integers stay exact.
         asked = frequencies[first:last].astype(np.float64) - 1
         models.append(constriction.stream.model.Categorical(asked, perfect=False))
@@ -118,7 +119,7 @@ class Encoder:
 
     def words(self) -> bytes:
         """The section's bytes; 32-bit words, little-endian."""
-        return self._coder.get_compressed().astype("<u4").tobytes()
+        return bytes(self._coder.get_compressed().astype("<u4").tobytes())
 
 
 class Decoder:

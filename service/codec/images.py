@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from service.codec.arrays import Bytes8
 from service.codec.errors import InvalidImageError, LimitError, OptionError, UnsupportedImageError
@@ -87,30 +87,30 @@ def read_image(data: bytes, limits: Limits, metadata: Metadata = "icc") -> Pictu
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _read(image, limits, metadata)
+                return _read(image, data, limits, metadata)
     except (UnsupportedImageError, LimitError):
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnsupportedImageError(f"not an image this service reads; send one of {', '.join(FORMATS)}") from None
     except Exception as error:
         raise InvalidImageError("the image is corrupt or truncated; send a whole one") from error
 
 
-def _read(image: Image.Image, limits: Limits, metadata: Metadata) -> Picture:
+def _read(image: Image.Image, data: bytes, limits: Limits, metadata: Metadata) -> Picture:
     limits.check(image.width, image.height)
     if getattr(image, "n_frames", 1) > 1:
         raise UnsupportedImageError("the image has several frames; send a single one")
     depth = image.info.get("bit_depth") if image.format == "AVIF" else None
     bits = max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8  # type: ignore[attr-defined]
-    if image.mode not in MODES or bits > 8 or (depth or 8) > 8 or _deep_png(image):
+    if image.mode not in MODES or bits > 8 or (depth or 8) > 8 or _deep_png(data):
         raise UnsupportedImageError("the image has more than 8 bits a channel; convert it to 8 bits")
     image.load()
     icc = image.info.get("icc_profile") if metadata != "none" else None
-    exif = _exif(image) if metadata == "all" else None
     if image.mode in ("CMYK", "LAB"):
         icc = None
     upright = ImageOps.exif_transpose(image)
     upright = image if upright is None else upright
+    exif = _exif(image) if metadata == "all" else None
     grey = upright.mode in ("1", "L", "LA", "La") and "transparency" not in upright.info
     alpha = None
     if upright.has_transparency_data:
@@ -126,15 +126,9 @@ def _read(image: Image.Image, limits: Limits, metadata: Metadata) -> Picture:
     return Picture(pixels, alpha, grey, _bounded(icc, "icc_bytes"), _bounded(exif, "exif_bytes"))
 
 
-def _deep_png(image: Image.Image) -> bool:
-    """Whether a PNG has 16 bits a channel, which Pillow would silently cut to 8 (RGB, RGBA, LA)."""
-    if image.format != "PNG" or image.fp is None:
-        return False
-    place = image.fp.tell()
-    image.fp.seek(24)
-    depth = image.fp.read(1)
-    image.fp.seek(place)
-    return depth == b"\x10"
+def _deep_png(data: bytes) -> bool:
+    """Whether a file is a PNG of 16 bits a channel, which Pillow would silently cut to 8 (RGB, RGBA, LA)."""
+    return data.startswith(b"\x89PNG") and data[24:25] == b"\x10"
 
 
 def _exif(image: Image.Image) -> bytes | None:

@@ -1,8 +1,8 @@
 """Pixels <-> integer planes: centring, padding to even sides, tiles.
 
 The lattice has 64 units in a grey level for lossy streams and 1 for lossless ones. (With 8 units the rounding of
-the lifting steps, small as it is, moved deep coefficients by a good part of a step from generation to generation.) Planes are blue, green, red,
-as the flow's colour step wants them.
+the lifting steps moved deep coefficients by a good part of a step from one generation to the next.) Planes are blue,
+green, red, as the flow's colour step wants them.
 """
 
 from dataclasses import dataclass

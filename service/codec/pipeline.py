@@ -7,6 +7,7 @@ re_encode  stream -> latent -> quantise ...: no forward flow, no pixels in betwe
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from service.codec.artifact import Model, ModelSet
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LAST_CODE, LOSSLESS, Header, Placed, crc32c
 from service.codec.errors import CorruptStreamError, OptionError, TargetError
 from service.codec.images import Limits, Picture
-from service.codec.tile import Clock, CodedTile, Latent, analyse, decode_tile, encode_tile
+from service.codec.tile import Clock, Latent, analyse, decode_tile, encode_tile
 
 DEFAULT_QUALITY = 75.0
 SCALES = (1, 2, 4, 8, 16)
@@ -140,21 +141,26 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class _Source:
-    """What an encode starts from: tiles after the forward flow, and the pixels quality is judged by."""
+    """What an encode starts from: the picture, each tile after the forward flow, and the coded alpha."""
 
-    latents: tuple[Latent, ...]
-    pixels: Bytes8
     picture: Picture
+    latent: Callable[[int], Latent]
+    alpha: bytes | None
 
 
-def _analyse(picture: Picture, model: Model, unit: int, clock: Clock) -> _Source:
-    height, width = picture.pixels.shape[:2]
-    latents = []
-    for t in lattice.tiles_of(height, width):
+def _analyse(
+    picture: Picture, model: Model, unit: int, clock: Clock, alpha: bytes | None, keep: bool = False
+) -> _Source:
+    """The forward flow of every tile, run when the tile is asked for; keep: remember it, for several qualities."""
+    tiles = lattice.tiles_of(*picture.pixels.shape[:2])
+
+    def latent(index: int) -> Latent:
+        t = tiles[index]
         with clock.room("image"):
             planes = lattice.to_planes(picture.pixels[t.top : t.top + t.height, t.left : t.left + t.width], unit)
-        latents.append(analyse(planes, model, unit, clock))
-    return _Source(tuple(latents), picture.pixels, picture)
+        return analyse(planes, model, unit, clock)
+
+    return _Source(picture, functools.cache(latent) if keep else latent, alpha)
 
 
 def _write(source: _Source, model: Model, code: int | None, clock: Clock) -> tuple[bytes, Bytes8]:
@@ -162,24 +168,25 @@ def _write(source: _Source, model: Model, code: int | None, clock: Clock) -> tup
     picture = source.picture
     height, width = picture.pixels.shape[:2]
     pixels = picture.pixels if code is None else np.empty_like(picture.pixels)
-    coded: list[CodedTile] = []
-    for tile, latent in zip(lattice.tiles_of(height, width), source.latents, strict=True):
+    coded: list[tuple[bytes, ...]] = []
+    for index, tile in enumerate(lattice.tiles_of(height, width)):
+        latent = source.latent(index)
         result = encode_tile(latent, model, code, clock)
         if result.planes is not None:
             with clock.room("image"):
                 view = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
                 view[:] = lattice.to_pixels(result.planes, latent.unit)
-        coded.append(replace(result, planes=None, latent=None))
+        coded.append(result.parts)
     if picture.grey:
         pixels = lattice.greyed(pixels)
-    extras = {"icc": picture.icc, "exif": picture.exif, "alpha": _encode_alpha(picture, model, clock)}
+    extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
     flags = LOSSLESS if code is None else 0
     flags |= (GREY if picture.grey else 0) | (ICC if picture.icc else 0) | (EXIF if picture.exif else 0)
     flags |= ALPHA if picture.alpha is not None else 0
     with clock.room("image"):
         header = Header(flags, model.id, width, height, code or 0, crc32c(pixels.data))
     sections = container.layout(header)
-    payloads = [coded[s.tile].parts[s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
+    payloads = [coded[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
     return container.write(header, payloads), pixels
 
 
@@ -188,7 +195,7 @@ def _encode_alpha(picture: Picture, model: Model, clock: Clock) -> bytes | None:
     if picture.alpha is None:
         return None
     plane = Picture(np.repeat(picture.alpha[:, :, None], 3, axis=2), grey=True)
-    return _write(_analyse(plane, model, lattice.LOSSLESS_UNIT, clock), model, None, clock)[0]
+    return _write(_analyse(plane, model, lattice.LOSSLESS_UNIT, clock, None), model, None, clock)[0]
 
 
 def encode(picture: Picture, model: Model, target: Target = Target(), stable: bool = False) -> Encoded:
@@ -206,11 +213,13 @@ def encode(picture: Picture, model: Model, target: Target = Target(), stable: bo
     clock = Clock()
     if picture.grey:
         picture = replace(picture, pixels=lattice.greyed(picture.pixels))
+    alpha = _encode_alpha(picture, model, clock)
     if target.quality == 100:
-        source = _analyse(picture, model, lattice.LOSSLESS_UNIT, clock)
+        source = _analyse(picture, model, lattice.LOSSLESS_UNIT, clock, alpha)
         stream, pixels = _write(source, model, None, clock)
         return _encoded(stream, None, pixels, picture, model, clock, True if stable else None)
-    source = _analyse(picture, model, lattice.LOSSY_UNIT, clock)
+    searching = target.quality is None and target != Target()
+    source = _analyse(picture, model, lattice.LOSSY_UNIT, clock, alpha, keep=searching)
     code, stream, pixels = _aim(source, model, target, clock)
     if code is None:
         return _encoded(stream, None, pixels, picture, model, clock, True if stable else None)
@@ -225,7 +234,7 @@ def _settle(
 ) -> tuple[bytes, Bytes8, bool]:
     """Decode and encode until the stream stays the same."""
     for _ in range(STABLE_ROUNDS):
-        again = _analyse(replace(source.picture, pixels=pixels), model, lattice.LOSSY_UNIT, clock)
+        again = _analyse(replace(source.picture, pixels=pixels), model, lattice.LOSSY_UNIT, clock, source.alpha)
         following, pixels = _write(again, model, code, clock)
         if following == stream:
             return stream, pixels, True
@@ -269,14 +278,14 @@ def _aim(source: _Source, model: Model, target: Target, clock: Clock) -> Attempt
 
     if target.psnr_db is not None:
         wanted = target.psnr_db
-        found = _search(attempt, lambda a: psnr_db(source.pixels, a[2]) >= wanted, lowest=True)
+        found = _search(attempt, lambda a: psnr_db(source.picture.pixels, a[2]) >= wanted, lowest=True)
         if found is None:
-            lossless = _analyse(source.picture, model, lattice.LOSSLESS_UNIT, clock)
+            lossless = _analyse(source.picture, model, lattice.LOSSLESS_UNIT, clock, source.alpha)
             return (None, *_write(lossless, model, None, clock))
         return found
     budget = target.max_bytes
     if target.bits_per_pixel is not None:
-        budget = int(target.bits_per_pixel * source.pixels.shape[0] * source.pixels.shape[1] / 8)
+        budget = int(target.bits_per_pixel * source.picture.pixels[..., 0].size / 8)
     if budget is not None:
         found = _search(attempt, lambda a: len(a[1]) <= budget, lowest=False)
         if found is None:
@@ -350,9 +359,9 @@ def decode(stream: bytes, models: ModelSet, limits: Limits = Limits(), scale: in
     clock, read = Clock(), _read(stream, limits, prefix)
     model = models.by_id(read.header.model_id)
     scale = _reachable_scale(read, scale)
-    pixels, _ = _pixels_of(read, model, scale, clock)
+    pixels, _ = _pixels_of(read, model, scale, clock, keep=False)
     alpha_stream = read.payload("alpha")
-    alpha = _decode_alpha(alpha_stream, read.header, models, limits, scale, clock) if alpha_stream else None
+    alpha = _decode_alpha(alpha_stream, read.header, models, limits, scale, clock) if alpha_stream is not None else None
     picture = Picture(pixels, alpha, bool(read.header.flags & GREY), read.payload("icc"), read.payload("exif"))
     h = read.header
     return Decoded(picture, h.quality, h.width, h.height, scale, h.model_id, dict(clock.seconds))
@@ -372,8 +381,8 @@ def _reachable_scale(read: _Read, scale: int) -> int:
     return scale
 
 
-def _pixels_of(read: _Read, model: Model, scale: int, clock: Clock) -> tuple[Bytes8, tuple[Latent, ...]]:
-    """Pixels at 1/scale, and the tiles' latents; full-size pixels are checked against the stream's CRC."""
+def _pixels_of(read: _Read, model: Model, scale: int, clock: Clock, keep: bool) -> tuple[Bytes8, tuple[Latent, ...]]:
+    """Pixels at 1/scale, checked against the stream's CRC at full size, and the tiles' latents if they are kept."""
     h = read.header
     unit = lattice.LOSSLESS_UNIT if h.lossless else lattice.LOSSY_UNIT
     code = None if h.lossless else h.code
@@ -387,7 +396,8 @@ def _pixels_of(read: _Read, model: Model, scale: int, clock: Clock) -> tuple[Byt
         planes, latent = decode_tile(
             [parts[p] for p in needed], model, code, (tile.height, tile.width), unit, stop, clock
         )
-        latents.append(latent)
+        if keep:
+            latents.append(latent)
         with clock.room("image"):
             small = _small_pixels(planes, model, stop, unit) if stop else lattice.to_pixels(planes, unit)
             top, left = tile.top // scale, tile.left // scale
@@ -402,14 +412,15 @@ def _pixels_of(read: _Read, model: Model, scale: int, clock: Clock) -> tuple[Byt
 
 
 def _small_pixels(low: Floats, model: Model, stop: int, unit: int) -> Bytes8:
-    """Low-pass below level stop - 1 -> pixels: its constant gain is divided out, in whole numbers."""
-    gain = int(model.tables.low_gains[stop - 1])
-    wide = low[0].astype(np.int64) << 20
+    """Low-pass below level stop - 1 -> pixels: its constant offset and gain are taken out, in whole numbers."""
+    gain, offsets = int(model.tables.low_gains[stop - 1]), model.tables.low_offsets[stop - 1]
+    wide = (low[0].astype(np.int64) << 20) - offsets[:, None, None] * unit
     y, cg, co = (2 * wide + gain * unit) // (2 * gain * unit)
     t = y - (cg >> 1)
     b = t - (co >> 1)
     rgb = np.stack([co + b, cg + t, b], -1) + lattice.CENTRE
-    return np.clip(rgb, 0, 255).astype(np.uint8)
+    pixels: Bytes8 = np.clip(rgb, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _decode_alpha(stream: bytes, outer: Header, models: ModelSet, limits: Limits, scale: int, clock: Clock) -> Bytes8:
@@ -417,7 +428,7 @@ def _decode_alpha(stream: bytes, outer: Header, models: ModelSet, limits: Limits
     h = read.header
     if (h.width, h.height, h.flags, h.model_id) != (outer.width, outer.height, LOSSLESS | GREY, outer.model_id):
         raise CorruptStreamError("the alpha section does not fit its picture; the stream is damaged")
-    pixels, _ = _pixels_of(read, models.by_id(h.model_id), scale, clock)
+    pixels, _ = _pixels_of(read, models.by_id(h.model_id), scale, clock, keep=False)
     return np.ascontiguousarray(pixels[..., 0])
 
 
@@ -452,15 +463,15 @@ def re_encode(
         size = len(stream) * 8 / (h.width * h.height)
         seconds = dict(clock.seconds)
         return Encoded(stream, h.quality, size, math.inf, None, False, h.width, h.height, h.model_id, seconds)
-    pixels, latents = _pixels_of(read, old, 1, clock)
+    pixels, latents = _pixels_of(read, old, 1, clock, keep=True)
     alpha_stream = read.payload("alpha")
-    alpha = _decode_alpha(alpha_stream, h, models, limits, 1, clock) if alpha_stream else None
+    alpha = _decode_alpha(alpha_stream, h, models, limits, 1, clock) if alpha_stream is not None else None
     picture = Picture(pixels, alpha, bool(h.flags & GREY), read.payload("icc"), read.payload("exif"))
     wanted = target or Target(quality=h.quality)
     if h.lossless or wanted.quality == 100 or new.id != old.id or stable or picture.grey:
         result = encode(picture, new, wanted, stable)
         return replace(result, changed=result.stream != stream)
-    code, written, decoded = _aim(_Source(latents, pixels, picture), new, wanted, clock)
+    code, written, decoded = _aim(_Source(picture, latents.__getitem__, alpha_stream), new, wanted, clock)
     result = _encoded(written, code, decoded, picture, new, clock, None)
     return replace(result, changed=written != stream)
 

@@ -90,4 +90,5 @@ def dequantise(bins: Integers, offsets: Shorts, steps: Steps) -> Integers:
     lowest[zero] = -highest[zero]
     margin = np.minimum(steps.margin[:, None, None], (highest - lowest) // 3)
     value = np.clip(value, lowest + margin, highest - margin)
-    return np.where(sign < 0, -value, value)
+    signed: Integers = np.where(sign < 0, -value, value)
+    return signed

@@ -13,8 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers, Shorts
@@ -64,7 +66,7 @@ class Latent:
 
 @dataclass(frozen=True)
 class CodedTile:
-    """A tile's parts, coarse to fine, and its latent as the decoder will know it."""
+    """A tile's parts, coarse to fine, and for lossy codes the planes and latent the decoder will have."""
 
     parts: tuple[bytes, ...]
     planes: Floats | None
@@ -120,7 +122,8 @@ def encode_tile(
     Returns:
         Its parts; for lossy codes also the decoder's planes and latent.
     """
-    levels, parts = len(latent.details), []
+    levels = len(latent.details)
+    parts: list[bytes] = []
     steps = _low_steps(model, code, levels)
     bins = quantise(_integers(latent.low[0]), steps)
     first = low = _rebuild_low(bins, steps)
@@ -210,7 +213,7 @@ def decode_tile(
     for index, part in enumerate(parts_of(levels)[: len(parts)]):
         with clock.room("entropy"):
             if index == 0:
-                decoder, bins = _decode_low(parts[0], model, sizes[-1])
+                decoder, bins = _decode_low(parts[0], model, code, size, sizes[-1])
                 first = low = _rebuild_low(bins, _low_steps(model, code, levels))
             else:
                 decoder = Decoder(parts[index], model.tables.entropy)
@@ -227,8 +230,7 @@ def decode_tile(
                     own = decoder.take(means.ravel(), scales.ravel()).reshape(means.shape)
                 place(all_bins, number, own)
                 prior.learn(number, own)
-            if np.abs(all_bins).max(initial=0) > STATE_LIMIT:
-                raise CorruptStreamError("a coefficient is impossibly large; the stream is damaged")
+            _check_bins(all_bins[0], _steps(model, code, level).channels(3, 12))
             details = _rebuild(prior, all_bins, model, code, level, clock)
             with clock.room("flow"):
                 low = flow.inverse(low, details, model, level, unit, sizes[level])
@@ -268,7 +270,9 @@ def _encode_low(bins: Integers) -> _Low:
     return _Low(bytes(chosen), tuple(differences))
 
 
-def _decode_low(part: bytes, model: Model, size: tuple[int, int]) -> tuple[Decoder, Integers]:
+def _decode_low(
+    part: bytes, model: Model, code: int | None, full: tuple[int, int], size: tuple[int, int]
+) -> tuple[Decoder, Integers]:
     if len(part) < 3 or max(part[:3]) >= LOW_TABLES:
         raise CorruptStreamError("the first section is impossible; the stream is damaged")
     decoder, channels = Decoder(part[3:], model.tables.entropy), []
@@ -276,7 +280,13 @@ def _decode_low(part: bytes, model: Model, size: tuple[int, int]) -> tuple[Decod
         means, scales = _flat(size[0] * size[1], scale)
         differences = decoder.take(means, scales).reshape(size).astype(np.int64)
         bins = np.cumsum(np.cumsum(differences, 0), 1)
-        if np.abs(bins).max() > STATE_LIMIT:
-            raise CorruptStreamError("a coefficient is impossibly large; the stream is damaged")
-        channels.append(bins.astype(np.int32))
-    return decoder, np.stack(channels)
+        channels.append(bins)
+    _check_bins(np.stack(channels), _low_steps(model, code, lattice.levels_of(*full)))
+    return decoder, np.stack(channels).astype(np.int32)
+
+
+def _check_bins(bins: NDArray[np.integer[Any]], steps: Steps) -> None:
+    """Refuse bins that no encoder writes and that 32 bits cannot hold: beyond twice STATE_LIMIT."""
+    largest = np.abs(bins.astype(np.int64)).max((1, 2), initial=0)
+    if (largest * steps.width > 2 * STATE_LIMIT * STEP_UNIT).any():
+        raise CorruptStreamError("a coefficient is impossibly large; the stream is damaged")

@@ -163,5 +163,5 @@ def test_no_other_door_lets_it_do_harm(name, victim, models):
     ):
         try:
             attempt()
-        except codec.BijouError as error:
-            assert str(error)
+        except codec.BijouError:
+            continue

@@ -112,7 +112,7 @@ def test_every_truncation_is_refused(stream, models):
 
 
 def test_every_truncation_is_a_smaller_picture_or_refused(stream, models):
-    seen = []
+    seen: list[int] = []
     for length in range(0, len(stream), 3):
         try:
             decoded = codec.decode(stream[:length], models, prefix=True)

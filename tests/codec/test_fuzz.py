@@ -35,8 +35,8 @@ def survive(data: bytes, models: codec.ModelSet) -> None:
     ):
         try:
             attempt()
-        except codec.BijouError as error:
-            assert str(error)
+        except codec.BijouError:
+            continue
 
 
 @FUZZ
@@ -73,7 +73,7 @@ def test_damaged_payloads_with_right_checksums(data, streams, models):
     else:
         place = data.draw(st.integers(0, max(0, len(payload) - 1)))
         payload[place : place + 1] = data.draw(st.binary(max_size=5))
-    survive(put_together(header, payloads[:index] + [bytes(payload)] + payloads[index + 1 :]), models)
+    survive(put_together(header, [*payloads[:index], bytes(payload), *payloads[index + 1 :]]), models)
 
 
 @FUZZ

@@ -46,7 +46,7 @@ def test_bins_are_those_of_the_formula(steps, values):
 
 @given(steps=settings_of_a_channel())
 def test_bins_never_fall_as_values_rise(steps):
-    bins = quantise(column(range(-5000, 5001, 7)), steps).ravel()
+    bins = quantise(column(range(-4998, 4999, 7)), steps).ravel()
     assert (np.diff(bins) >= 0).all()
     np.testing.assert_array_equal(bins, -bins[::-1])
 

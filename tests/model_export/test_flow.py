@@ -1,0 +1,140 @@
+"""Every layer of the flow undoes itself on the integer lattice: one assertion for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from model_export.config import TINY
+from model_export.flow import colour, lifting
+from model_export.flow.multilevel import MultilevelFlow, dyadic, floor_through
+from model_export.integers import ExactConv, round_through
+from service.codec.lattice import LOSSY_UNIT
+
+LEVELS = TINY.levels
+Layer = tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[..., Tensor]]
+
+
+def shaken_flow(seed: int = 0) -> MultilevelFlow:
+    """A flow in exact mode whose every parameter has moved away from its start."""
+    torch.manual_seed(seed)
+    flow = MultilevelFlow(LEVELS, TINY.coupling_channels)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    flow.set_exact(True)
+    return flow.eval()
+
+
+FLOW = shaken_flow()
+
+
+def colour_layer(gate: float) -> Layer:
+    one = torch.full((1, 1, 1, 1), gate)
+    return lambda x: (colour.forward(x, one, floor_through),), lambda y: colour.inverse(y, one, floor_through)
+
+
+def lifting_layer(axis: int) -> Layer:
+    fractions = FLOW.wavelet.fractions(torch.eye(LEVELS)[:1])[axis - 2]
+    return (
+        lambda x: lifting.forward(x, axis, fractions, round_through),
+        lambda low, high: lifting.inverse(low, high, axis, fractions, round_through),
+    )
+
+
+def wavelet_layer(level: int) -> Layer:
+    one_hot = torch.eye(LEVELS)[level : level + 1]
+    return (
+        lambda x: FLOW.wavelet(x, one_hot, round_through),
+        lambda low, details: FLOW.wavelet.inverse(low, details, one_hot, round_through),
+    )
+
+
+def coupling_layer(level: int) -> Layer:
+    one_hot = torch.eye(LEVELS)[level : level + 1]
+    _, scale, gain = FLOW.conditions(one_hot, torch.ones(1))
+
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        details = torch.cat([x.roll(k, -1) - x for k in (1, 2, 3)], 1)
+        low, coupled = FLOW.coupling(x, details, one_hot, scale, gain, round_through)
+        return low, coupled
+
+    def inverse(low: Tensor, details: Tensor) -> Tensor:
+        x, first = FLOW.coupling.inverse(low, details, one_hot, scale, gain, round_through)
+        assert torch.equal(first, torch.cat([x.roll(k, -1) - x for k in (1, 2, 3)], 1))
+        return x
+
+    return forward, inverse
+
+
+def whole_level(level: int, unit: int) -> Layer:
+    one_hot, units = torch.eye(LEVELS)[level : level + 1], torch.full((1,), float(unit))
+    return (
+        lambda x: FLOW(x, one_hot, units, True),
+        lambda low, details: FLOW.inverse(low, details, one_hot, units, True),
+    )
+
+
+LAYERS: dict[str, Layer] = {
+    "colour": colour_layer(1.0),
+    "colour, closed": colour_layer(0.0),
+    "lifting, rows": lifting_layer(2),
+    "lifting, columns": lifting_layer(3),
+    "wavelet": wavelet_layer(0),
+    "wavelet, coarsest": wavelet_layer(LEVELS - 1),
+    "coupling": coupling_layer(0),
+    "coupling, coarsest": coupling_layer(LEVELS - 1),
+    "level, lossless": whole_level(0, 1),
+    "level, lossy": whole_level(0, LOSSY_UNIT),
+    "coarsest level": whole_level(LEVELS - 1, LOSSY_UNIT),
+}
+
+INPUTS: dict[str, Callable[[int, int], Tensor]] = {
+    "noise": lambda h, w: torch.randint(-1024, 1017, (1, 3, h, w), generator=torch.Generator().manual_seed(1)).float(),
+    "least": lambda h, w: torch.full((1, 3, h, w), -1024.0),
+    "most": lambda h, w: torch.full((1, 3, h, w), 1016.0),
+    "checkerboard": lambda h, w: ((torch.arange(h)[:, None] + torch.arange(w)) % 2 * 2040.0 - 1024).expand(1, 3, h, w),
+    "one sample": lambda h, w: torch.nn.functional.pad(torch.full((1, 3, 1, 1), 1016.0), (0, w - 1, 0, h - 1)),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("content", INPUTS)
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (2, 14), (10, 6)])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_inverse_undoes_forward_to_the_bit(layer, height, width, content):
+    forward, inverse = LAYERS[layer]
+    x = INPUTS[content](height, width)
+    outputs = forward(x)
+    for y in outputs:
+        assert torch.equal(y, y.round()), "the latent stays on the lattice"
+    assert torch.equal(inverse(*outputs), x)
+
+
+@torch.no_grad()
+def test_the_moved_parameters_do_something():
+    untouched = MultilevelFlow(LEVELS, TINY.coupling_channels)
+    untouched.set_exact(True)
+    x, one_hot, unit = INPUTS["noise"](10, 6), torch.eye(LEVELS)[:1], torch.ones(1)
+    assert not torch.equal(FLOW(x, one_hot, unit, True)[1], untouched(x, one_hot, unit, True)[1])
+    assert all(conv.weight.abs().sum() > 0 for conv in FLOW.modules() if isinstance(conv, ExactConv))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axis", [0, 1])
+def test_taps_start_at_cdf_9_7(axis):
+    fractions = MultilevelFlow(LEVELS, 4).wavelet.fractions(torch.eye(LEVELS)[:1])[axis]
+    for step, (coarse, _) in enumerate(fractions):
+        taps = coarse + lifting.WHOLE[step]
+        assert torch.allclose(taps, torch.tensor(lifting.TAPS[step]), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5133, 0.0123, 511.0, 1e5])
+def test_dyadic_numbers_have_few_digits_and_are_near(value):
+    near = dyadic(value)
+    assert near == pytest.approx(value, rel=2**-7)
+    mantissa = int(near * 2**30)
+    assert (mantissa // (mantissa & -mantissa)).bit_length() <= 7
