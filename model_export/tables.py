@@ -207,17 +207,20 @@ def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequenc
 
 @torch.no_grad()
 def low_response(model: CodecModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Gain of each level's low-pass for flat grey, [levels], and its value for mid-grey, [levels, 3], in 1/2**20.
+    """Gain of each level's low-pass and its value for mid-grey, both [levels, 3] (Y, Cg, Co), in 1/2**20.
 
-    The coupling nets may add a constant to the low-pass; what a flat picture 64 grey levels above and below the
-    middle gives tells gain and constant apart.
+    The coupling nets may add a constant to the low-pass; flat pictures above and below the middle in one of Y, Cg,
+    Co tell gain and constant apart.
     """
-    amplitude, gains, offsets = 64.0, [], []
-    low = torch.stack([torch.full((3, 256, 256), level) for level in (amplitude, -amplitude)])
-    for level in range(model.config.levels):
-        one_hot = torch.eye(model.config.levels)[level : level + 1].expand(2, -1)
-        low, _ = model.flow(low, one_hot, torch.ones(2), False)
+    levels, amplitude = model.config.levels, 64.0
+    # Blue, green, red of a unit of Y, Cg and Co.
+    colours = torch.tensor([[1.0, 1.0, 1.0], [-0.5, 0.5, -0.5], [-0.5, 0.0, 0.5]]) * amplitude
+    low = torch.cat([colours, -colours])[:, :, None, None].expand(-1, -1, 256, 256)
+    gains, offsets = [], []
+    for level in range(levels):
+        low, _ = model.flow(low, torch.eye(levels)[level].expand(6, -1), torch.ones(6), False)
         middle = low[:, :, low.shape[2] // 2, low.shape[3] // 2].double()
-        gains.append(round(float(middle[0, 0] - middle[1, 0]) / (2 * amplitude) * 2**20))
-        offsets.append(torch.round(middle.mean(0) * 2**20).tolist())
-    return np.array(gains, np.int64), np.array(offsets).astype(np.int64)
+        gains.append(((middle[:3] - middle[3:]).diagonal() / (2 * amplitude)).tolist())
+        offsets.append(middle.mean(0).tolist())
+    gain, offset = (np.rint(np.array(values) * 2**20).astype(np.int64) for values in (gains, offsets))
+    return gain, offset

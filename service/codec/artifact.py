@@ -74,7 +74,7 @@ class ModelTables:
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
         low_scales: Scale of the low-pass at unit 1, [levels].
-        low_gains: Gain of the low-pass of each level in 1/2**20, [levels].
+        low_gains: Gain of the low-pass of each level in 1/2**20, [levels, 3].
         low_offsets: Low-pass of mid-grey, likewise, in grey levels, [levels, 3].
         squash: What heads read for each |bin|, in activation units, [2**15].
         knots: Number of quality knots, the lossless one not included.

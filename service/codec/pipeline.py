@@ -413,8 +413,8 @@ def _pixels_of(read: _Read, model: Model, scale: int, clock: Clock, keep: bool) 
 
 def _small_pixels(low: Floats, model: Model, stop: int, unit: int) -> Bytes8:
     """Low-pass below level stop - 1 -> pixels: its constant offset and gain are taken out, in whole numbers."""
-    gain, offsets = int(model.tables.low_gains[stop - 1]), model.tables.low_offsets[stop - 1]
-    wide = (low[0].astype(np.int64) << 20) - offsets[:, None, None] * unit
+    gain, offsets = (t[stop - 1][:, None, None] for t in (model.tables.low_gains, model.tables.low_offsets))
+    wide = (low[0].astype(np.int64) << 20) - offsets * unit
     y, cg, co = (2 * wide + gain * unit) // (2 * gain * unit)
     t = y - (cg >> 1)
     b = t - (co >> 1)
