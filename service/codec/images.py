@@ -98,7 +98,8 @@ def read_image(data: bytes, limits: Limits, metadata: Metadata = "icc") -> Pictu
 
 def _read(image: Image.Image, data: bytes, limits: Limits, metadata: Metadata) -> Picture:
     limits.check(image.width, image.height)
-    if getattr(image, "n_frames", 1) > 1:
+    # Phones append previews to JPEG files (MPO); the first frame is the picture.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise UnsupportedImageError("the image has several frames; send a single one")
     depth = image.info.get("bit_depth") if image.format == "AVIF" else None
     bits = max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8  # type: ignore[attr-defined]

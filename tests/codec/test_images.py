@@ -228,3 +228,12 @@ def test_jpeg_lays_alpha_over_white():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(codec.OptionError):
         codec.write_image(picture_of(4, 4), **options)
+
+
+def test_a_phones_jpeg_with_a_preview_is_read_as_its_first_frame():
+    first, preview = Image.new("RGB", (20, 12), "red"), Image.new("RGB", (10, 6), "blue")
+    buffer = io.BytesIO()
+    first.save(buffer, "MPO", save_all=True, append_images=[preview])
+    picture = codec.read_image(buffer.getvalue(), codec.Limits())
+    assert picture.pixels.shape == (12, 20, 3)
+    assert picture.pixels[0, 0, 0] > 200
