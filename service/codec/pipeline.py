@@ -301,9 +301,10 @@ def _search(attempt: Callable[[int], Attempt], good: Callable[[Attempt], bool], 
     while first <= last:
         middle = (first + last) // 2
         tried = attempt(middle)
-        if good(tried):
+        fits = good(tried)
+        if fits:
             best = tried
-        if good(tried) == lowest:
+        if fits == lowest:
             last = middle - 1
         else:
             first = middle + 1

@@ -66,11 +66,10 @@ class Latent:
 
 @dataclass(frozen=True)
 class CodedTile:
-    """A tile's parts, coarse to fine, and for lossy codes the planes and latent the decoder will have."""
+    """A tile's parts, coarse to fine, and for lossy codes the planes the decoder will have."""
 
     parts: tuple[bytes, ...]
     planes: Floats | None
-    latent: Latent | None
 
 
 def analyse(planes: Floats, model: Model, unit: int, clock: Clock) -> Latent:
@@ -120,14 +119,13 @@ def encode_tile(
         make_encoder: What collects the symbols of a part.
 
     Returns:
-        Its parts; for lossy codes also the decoder's planes and latent.
+        Its parts; for lossy codes also the decoder's planes.
     """
     levels = len(latent.details)
     parts: list[bytes] = []
     steps = _low_steps(model, code, levels)
     bins = quantise(_integers(latent.low[0]), steps)
-    first = low = _rebuild_low(bins, steps)
-    parent, kept = None, [np.empty(0, np.float32)] * levels
+    low, parent = _rebuild_low(bins, steps), None
     prefix = _encode_low(bins)
     for part in parts_of(levels):
         encoder = make_encoder(model.tables.entropy)
@@ -150,14 +148,11 @@ def encode_tile(
                 with clock.room("entropy"):
                     encoder.add(symbols_of(own.ravel(), means.ravel(), scales.ravel(), model.tables.entropy))
                 prior.learn(number, own)
-            low, details = _next_low(latent, prior, all_bins, low, model, code, level, clock)
-            kept[level], parent = details, prior.features
+            low = _next_low(latent, prior, all_bins, low, model, code, level, clock)
+            parent = prior.features
         with clock.room("entropy"):
             parts.append(head + encoder.words())
-    if code is None:
-        return CodedTile(tuple(parts), None, None)
-    known = Latent(first, tuple(kept), (), latent.size, latent.unit)
-    return CodedTile(tuple(parts), low, known)
+    return CodedTile(tuple(parts), None if code is None else low)
 
 
 def _next_low(
@@ -169,14 +164,14 @@ def _next_low(
     code: int | None,
     level: int,
     clock: Clock,
-) -> tuple[Floats, Floats]:
-    """The low-pass of the next finer level as the decoder will have it, and the decoder's details of this level."""
+) -> Floats:
+    """The low-pass of the next finer level as the decoder will have it."""
     if code is None:
-        return (latent.lows[level - 1] if level else low), latent.details[level]
+        return latent.lows[level - 1] if level else low
     details = _rebuild(prior, bins, model, code, level, clock)
     with clock.room("flow"):
         size = lattice.sizes_of(*latent.size)[level]
-        return flow.inverse(low, details, model, level, latent.unit, size), details
+        return flow.inverse(low, details, model, level, latent.unit, size)
 
 
 def _rebuild(prior: LevelPrior, bins: Integers, model: Model, code: int | None, level: int, clock: Clock) -> Floats:
@@ -287,6 +282,6 @@ def _decode_low(
 
 def _check_bins(bins: NDArray[np.integer[Any]], steps: Steps) -> None:
     """Refuse bins that no encoder writes and that 32 bits cannot hold: beyond twice STATE_LIMIT."""
-    largest = np.abs(bins.astype(np.int64)).max((1, 2), initial=0)
+    largest = np.abs(bins).max((1, 2), initial=0).astype(np.int64)
     if (largest * steps.width > 2 * STATE_LIMIT * STEP_UNIT).any():
         raise CorruptStreamError("a coefficient is impossibly large; the stream is damaged")
