@@ -20,7 +20,7 @@ class ModelConfig:
     name: str = "bijou-1"
     levels: int = 6
     trunk_channels: int = 64
-    trunk_layers: int = 2
+    trunk_layers: int = 4
     head_channels: int = 64
     dequantiser_channels: int = 32
     coupling_channels: int = 24

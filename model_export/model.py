@@ -7,6 +7,7 @@ picture -> flow -> quantiser -> bins -> prior: bits
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -17,19 +18,16 @@ from model_export.config import ModelConfig
 from model_export.flow.coupling import CHROMA, LUMA
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.integers import Exactable
-from model_export.prior import EDGE_SCALE, PHASES, Prior, logistic_bits, planes_of, squash
+from model_export.prior import EDGE_SCALE, PHASES, Known, Prior, by_phase, logistic_bits
 from model_export.quantiser import (
     Quantiser,
-    bins_of,
-    dead_zone,
+    choose_bins,
     knot_weights,
     log2_delta,
+    outward_shift,
     reconstruct,
     synthesis_norms,
 )
-
-RATE_DISTORTION = 8.656
-"""6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,23 @@ class Outcome:
     picture: Tensor
 
 
+@dataclass(frozen=True)
+class Choice:
+    """How the bins of a level are chosen.
+
+    Attributes:
+        weight: Bits a squared bin of distortion is worth in each band, [N, 9, 1, 1].
+        outward: Outward shift of reconstruction points in bins, [N, 1, 1, 1].
+        noisy: Samples charged for noise instead of rounding, [N, 1, 1, 1].
+        lossless: Always the nearest bin.
+    """
+
+    weight: Tensor
+    outward: Tensor
+    noisy: Tensor
+    lossless: bool
+
+
 class CodecModel(Exactable):
     """Everything that is trained.
 
@@ -60,6 +75,7 @@ class CodecModel(Exactable):
         self.flow = MultilevelFlow(config.levels, config.coupling_channels)
         self.quantiser = Quantiser(synthesis_norms(self.flow))
         self.prior = Prior(config)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs miss this form
 
     def condition(self, code: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Level one-hot [N, levels] and (level, knot) weights [N, levels * knots]."""
@@ -82,27 +98,25 @@ class CodecModel(Exactable):
             low, details = self.flow(low, self.condition(code, level)[0], unit, lossless)
             latents.append(details)
         log2_step = log2_delta(code)
-        outward = torch.zeros_like(code) if lossless else dead_zone(log2_step)
-        outward = outward[:, None, None, None]
-        noisy = (torch.rand(n, device=code.device) > (log2_step - 2.0) / 2.0)[:, None, None, None]
+        outward = outward_shift(log2_step)[:, None, None, None]
+        noisy = self.noisy(log2_step, lossless)[:, None, None, None]
         steps = self.steps(code, levels - 1, lossless)[:, :3]
         low, bits = self.code_lowest(low / steps, steps)
         parent = None
         for level in reversed(range(levels)):
             steps = self.steps(code, level, lossless)
-            value = latents[level] / steps[:, 3:]
-            bins = bins_of(value, outward)
             one_hot, condition = self.condition(code, level)
             features = self.features(low, parent, steps[:, :3], level, condition)
-            coded = value + (bins - value).detach()
-            if not lossless:
-                coded = torch.where(noisy, value + torch.rand_like(value) - 0.5, coded)
-            bits = bits + self.rate(features, bins, coded, condition)
+            weight = self.quantiser.weights(code, level)[:, 3:, None, None]
+            level_bits, known = self.walk(
+                features, latents[level] / steps[:, 3:], Choice(weight, outward, noisy, lossless), condition
+            )
+            bits = bits + level_bits
             if lossless:
                 details = latents[level]
             else:
-                offset = self.offsets(features, bins, condition)
-                details = reconstruct(latents[level], steps[:, 3:], bins, offset, outward)
+                offset = self.prior.dequantiser(features, known.planes, condition)
+                details = reconstruct(latents[level], steps[:, 3:], known.bins, offset, outward)
             low = self.flow.inverse(low, details, one_hot, unit, lossless)
             parent = features
         result = low + 128.0
@@ -127,15 +141,34 @@ class CodecModel(Exactable):
             parent = low.new_zeros(n, self.prior.width, (height + 1) // 2, (width + 1) // 2)
         return self.prior.trunk(low, parent, self.prior.low_scales[level], EDGE_SCALE / low_steps, condition)
 
-    def rate(self, features: Tensor, bins: Tensor, coded: Tensor, condition: Tensor) -> Tensor:
-        """Bits of a level's bins, [N]; `coded` are the values that are charged."""
-        bits = torch.zeros(len(bins), device=bins.device)
-        for index, (mean, log2_scale) in enumerate(self.prior.passes(features, bins, condition)):
-            row, column = PHASES[index % 4]
-            own = coded[:, LUMA if index < 4 else CHROMA, row::2, column::2]
-            bits = bits + logistic_bits(own, mean, log2_scale).flatten(1).sum(1)
-        return bits
+    def noisy(self, log2_step: Tensor, lossless: bool) -> Tensor:
+        """Which samples are charged for noise instead of rounding: all below a step of 4, none above 16, [N]."""
+        if lossless or not self.training:
+            return torch.zeros_like(log2_step, dtype=torch.bool)
+        return torch.rand_like(log2_step) > (log2_step - 2.0) / 2.0
 
-    def offsets(self, features: Tensor, bins: Tensor, condition: Tensor) -> Tensor:
-        """Reconstruction offsets of a level's bins, in half bins."""
-        return self.prior.dequantiser(features, planes_of(squash(bins, self.exact)), condition)
+    def walk(self, features: Tensor, value: Tensor, choice: Choice, condition: Tensor) -> tuple[Tensor, Known]:
+        """Choose and charge a level's bins pass by pass, each seeing what the earlier ones chose.
+
+        Args:
+            features: Of the trunk, [N, width, H, W].
+            value: The level's details in units of their steps, [N, 9, H, W].
+            choice: How bins are chosen.
+            condition: Of level and quality.
+
+        Returns:
+            Bits, [N], and the bins.
+        """
+        n, _, height, width = value.shape
+        known = Known((n, height, width), self.exact, value.device)
+        bits, phases = torch.zeros(n, device=value.device), by_phase(features)
+        for number, head in enumerate(self.prior.heads):
+            (row, column), bands = PHASES[number % 4], LUMA if number < 4 else CHROMA
+            mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
+            own = value[:, bands, row::2, column::2]
+            price = functools.partial(logistic_bits, mean=mean, log2_scale=log2_scale)
+            bins = choose_bins(own, choice.weight[:, bands], choice.outward, price, not choice.lossless)
+            coded = torch.where(choice.noisy, own + torch.rand_like(own) - 0.5, own + (bins - own).detach())
+            bits = bits + price(coded).flatten(1).sum(1)
+            known.learn(number, bins)
+        return bits, known

@@ -21,7 +21,17 @@ from model_export.flow import lifting
 from model_export.flow.coupling import CHROMA, LUMA, OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.integers import ACTIVATION_BITS, TOP, ConditionTable, ExactConv, ExactSum
-from model_export.prior import MEAN_BITS, MEAN_LIMIT, SCALES, Dequantiser, Head, Prior, Trunk
+from model_export.prior import (
+    CHROMA_PLANES,
+    LUMA_PLANES,
+    MEAN_BITS,
+    MEAN_LIMIT,
+    SCALES,
+    Dequantiser,
+    Head,
+    Prior,
+    Trunk,
+)
 
 OPSET, IR_VERSION = 17, 8
 NAMES = (
@@ -317,9 +327,9 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     pads: list[list[int] | None] = [None]
     if len(head.first.terms) > 1:
         left, right, top, bottom = head.pads
-        planes = g.input("luma", ["N", 6, "H", "W"])
-        if head.first.terms[1].weight.shape[1] == 18:
-            planes = g.cat(planes, g.input("chroma", ["N", 12, "H", "W"]))
+        planes = g.input("luma", ["N", LUMA_PLANES, "H", "W"])
+        if head.first.terms[1].weight.shape[1] > LUMA_PLANES:
+            planes = g.cat(planes, g.input("chroma", ["N", CHROMA_PLANES, "H", "W"]))
         inputs.append(planes)
         pads.append([top, left, bottom, right])
     condition = g.input("condition", ["N", condition_length])
@@ -339,7 +349,7 @@ def dequantiser_graph(net: Dequantiser, condition_length: int) -> onnx.ModelProt
     """features, planes, condition -> offsets in 1/256 bin, int16."""
     g = Graph("dequantiser")
     features = g.input("features", ["N", net.first.terms[0].weight.shape[1], "H", "W"])
-    planes = g.cat(g.input("luma", ["N", 6, "H", "W"]), g.input("chroma", ["N", 12, "H", "W"]))
+    planes = g.cat(g.input("luma", ["N", LUMA_PLANES, "H", "W"]), g.input("chroma", ["N", CHROMA_PLANES, "H", "W"]))
     condition = g.input("condition", ["N", condition_length])
     x = g.activation(g.sum(net.first, [features, planes], condition))
     x = g.activation(g.sum(net.second, [x], condition))
@@ -356,8 +366,6 @@ def graphs_of(flow: MultilevelFlow, prior: Prior, condition_length: int) -> dict
         "inverse": inverse_graph(flow),
         "trunk": trunk_graph(prior.trunk, condition_length),
     }
-    luma, chroma = prior.heads
-    for i in range(4):
-        graphs[f"luma{i}"] = head_graph(f"luma{i}", luma[i], condition_length)
-        graphs[f"chroma{i}"] = head_graph(f"chroma{i}", chroma[i], condition_length)
+    names = [name for name in NAMES if name.startswith(("luma", "chroma"))]
+    graphs |= {name: head_graph(name, head, condition_length) for name, head in zip(names, prior.heads, strict=True)}
     return graphs | {"dequantiser": dequantiser_graph(prior.dequantiser, condition_length)}

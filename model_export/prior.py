@@ -48,6 +48,9 @@ EDGE_SCALE = 0.5
 """Edges are read in half steps: the activation range covers 32 steps."""
 LOG2_E = 1.4426950408889634
 SMOOTHING = (1.0, 4.0, 6.0, 4.0, 1.0)
+LINEAR_BITS = 3
+"""Heads also read bins as they are, in units of 2**LINEAR_BITS, clipped to the activation range."""
+LUMA_PLANES, CHROMA_PLANES = 9, 18
 
 
 def squash(bins: Tensor, exact: bool) -> Tensor:
@@ -56,18 +59,40 @@ def squash(bins: Tensor, exact: bool) -> Tensor:
     return torch.round(value * 2**ACTIVATION_BITS) / 2**ACTIVATION_BITS if exact else value
 
 
-def planes_of(squashed: Tensor) -> Tensor:
-    """Squashed bins [N, 9, H, W] -> 18 planes: luma, |luma|, chroma, |chroma|."""
-    luma, chroma = squashed[:, LUMA], squashed[:, CHROMA]
-    return torch.cat([luma, luma.abs(), chroma, chroma.abs()], 1)
+def planes_of(bins: Tensor, exact: bool) -> Tensor:
+    """Bins of one colour [N, C, H, W] -> 3 C planes: squashed, their size, linear."""
+    squashed = squash(bins, exact)
+    return torch.cat([squashed, squashed.abs(), (bins * 2.0**-LINEAR_BITS).clamp(-TOP, TOP)], 1)
 
 
-def phase_mask(height: int, width: int, phases: int, device: torch.device) -> Tensor:
-    """1 where one of the first `phases` phases has coded a bin: [1, 1, height, width]."""
-    mask = torch.zeros(1, 1, height, width, device=device)
-    for row, column in PHASES[:phases]:
-        mask[:, :, row::2, column::2] = 1
-    return mask
+class Known:
+    """The bins coded so far at one level, as heads read them.
+
+    Args:
+        size: Number of samples, height and width of the level, both even.
+        exact: Whether values lie on the activation grid.
+        device: Where the planes live.
+    """
+
+    def __init__(self, size: tuple[int, int, int], exact: bool, device: torch.device) -> None:
+        n, height, width = size
+        self.exact = exact
+        self.bins = torch.zeros(n, 9, height, width, device=device)
+        self.planes = torch.zeros(n, LUMA_PLANES + CHROMA_PLANES, height, width, device=device)
+
+    def learn(self, number: int, bins: Tensor) -> None:
+        """Take in the bins of a pass, [N, bands, H/2, W/2]."""
+        row, column = PHASES[number % 4]
+        chosen, first, last = (LUMA, 0, LUMA_PLANES) if number < 4 else (CHROMA, LUMA_PLANES, None)
+        self.planes = self.planes.clone()  # earlier passes keep what they read, for their gradients
+        self.bins[:, chosen, row::2, column::2] = bins
+        self.planes[:, first:last, row::2, column::2] = planes_of(bins, self.exact)
+
+    def seen_by(self, number: int) -> Tensor | None:
+        """The planes a pass reads; None for the first."""
+        if number == 0:
+            return None
+        return self.planes[:, :LUMA_PLANES] if number < 4 else self.planes
 
 
 class Trunk(Exactable):
@@ -153,11 +178,11 @@ class Head(Exactable):
         self.pads = (before - self.column, after + self.column, before - self.row, after + self.row)
 
     def forward(self, features: Tensor, planes: Tensor | None, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, width, H, W] and known planes [N, planes, H, W], H and W even -> mean, log2 scale.
+        """Features of its phase [N, width, H/2, W/2], known planes [N, planes, H, W], H, W even -> mean, log2 scale.
 
         Both [N, bands, H/2, W/2], in bins; in exact mode multiples of 1/8 bin and of LOG2_SCALE_STEP.
         """
-        inputs = [features[:, :, self.row :: 2, self.column :: 2]]
+        inputs = [features]
         if planes is not None:
             inputs.append(F.pad(planes, self.pads))
         x = self.activation(self.first(inputs, condition))
@@ -178,13 +203,14 @@ class Dequantiser(Exactable):
         super().__init__()
         width, middle, levels = config.head_channels, config.dequantiser_channels, config.levels
         self.first = ExactSum(
-            [ExactConv(config.trunk_channels, width, 1), ExactConv(18, width, 3)], ConditionTable(levels, KNOTS, width)
+            [ExactConv(config.trunk_channels, width, 1), ExactConv(LUMA_PLANES + CHROMA_PLANES, width, 3)],
+            ConditionTable(levels, KNOTS, width),
         )
         self.second = ExactSum([ExactConv(width, middle, 3)], ConditionTable(levels, KNOTS, middle))
         self.last = ExactSum([ExactConv(middle, 9, 1, init="zeros")], ConditionTable(levels, KNOTS, 9))
 
     def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> Tensor:
-        """Features [N, width, H, W], planes [N, 18, H, W] -> offsets [N, 9, H, W] in (-1, 1): half bins."""
+        """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1): half bins."""
         x = self.activation(self.first([features, planes], condition))
         x = self.activation(self.second([x], condition))
         offset = self.last([x], condition)
@@ -201,32 +227,22 @@ class Prior(Exactable):
         super().__init__()
         self.width = config.trunk_channels
         self.trunk = Trunk(config)
-        self.luma = nn.ModuleList(Head(config, 3, phase, 6 if phase else 0, 5) for phase in range(4))
-        self.chroma = nn.ModuleList(Head(config, 6, phase, 18, 3) for phase in range(4))
+        self.luma = nn.ModuleList(Head(config, 3, phase, LUMA_PLANES if phase else 0, 5) for phase in range(4))
+        self.chroma = nn.ModuleList(Head(config, 6, phase, LUMA_PLANES + CHROMA_PLANES, 3) for phase in range(4))
         self.dequantiser = Dequantiser(config)
         scales = torch.tensor([dyadic(LOW_GAIN ** -(i + 1) / 16) for i in range(config.levels)])
         self.register_buffer("low_scales", scales, persistent=False)
 
     @property
-    def heads(self) -> tuple[list[Head], list[Head]]:
-        """Luma's and chroma's heads, each by phase."""
-        return cast("list[Head]", list(self.luma)), cast("list[Head]", list(self.chroma))
+    def heads(self) -> list[Head]:
+        """Luma's and chroma's heads, in the order of their passes."""
+        return cast("list[Head]", [*self.luma, *self.chroma])
 
-    def passes(self, features: Tensor, bins: Tensor, condition: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Run the eight passes at once, each seeing only what the earlier ones coded (H and W even).
 
-        Returns:
-            Mean and log2 scale of each pass: four of [N, 3, H/2, W/2], four of [N, 6, H/2, W/2].
-        """
-        planes = planes_of(squash(bins, self.exact))
-        height, width = bins.shape[2:]
-        results = []
-        for group, heads in enumerate(self.heads):
-            for phase, head in enumerate(heads):
-                mask = phase_mask(height, width, phase, bins.device)
-                known = planes[:, :6] * mask if group == 0 else torch.cat([planes[:, :6], planes[:, 6:] * mask], 1)
-                results.append(head(features, known if group or phase else None, condition))
-        return results
+def by_phase(features: Tensor) -> list[Tensor]:
+    """Features [N, C, H, W], H and W even -> those of each phase, four of [N, C, H/2, W/2]."""
+    cells = [half.unbind(4) for half in features.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unbind(3)]
+    return [cells[row][column] for row, column in PHASES]
 
 
 def logistic_bits(value: Tensor, mean: Tensor, log2_scale: Tensor) -> Tensor:

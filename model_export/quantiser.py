@@ -1,23 +1,25 @@
-"""Latent <-> bins, differentiable: step sizes, dead zone, and what training puts in place of rounding.
+"""Latent <-> bins, differentiable: step sizes, rate-aware choice of bins, and what training puts in place of rounding.
 
 The exact integer quantiser is service.codec.quantise; this is its float twin.
 
-Source of the idea: L. Helminger et al., "Lossy Image Compression with Normalizing Flows", arXiv 2008.10486.
+Sources: L. Helminger et al., "Lossy Image Compression with Normalizing Flows", arXiv 2008.10486; K. Ramchandran and
+M. Vetterli, "Rate-Distortion Optimal Fast Thresholding with Complete JPEG/MPEG Decoder Compatibility", 1994.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from model_export.flow.multilevel import MultilevelFlow
-from model_export.integers import Exactable
+from model_export.integers import Exactable, bounded
 
 LAST_POSITION = 784
 """Positions on the axis networks are conditioned on; the base step falls geometrically along it."""
-FIRST_POSITION = -134
+FIRST_POSITION = -48
 """Below 0 networks see position 0, only the step goes on growing."""
 LOG2_AT_ZERO, LOG2_AT_LAST = math.log2(160.0), math.log2(0.75)
 LOSSLESS_POSITION = -1000
@@ -26,9 +28,12 @@ POSITIONS_PER_KNOT = 128
 QUALITY_KNOTS = 8
 LOSSLESS_KNOT = QUALITY_KNOTS
 KNOTS = QUALITY_KNOTS + 1
-OUTWARD = 0.1
-THRESHOLD_SHARE = 1.8
-"""The encoder moves its thresholds this much further outward than the decoder its points."""
+OUTWARD = 0.125
+"""Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
+RATE_DISTORTION = 8.656
+"""6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
+CHOICE_STRENGTH = 0.8
+"""Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins."""
 
 
 def log2_delta(code: Tensor) -> Tensor:
@@ -36,8 +41,8 @@ def log2_delta(code: Tensor) -> Tensor:
     return LOG2_AT_ZERO + (LOG2_AT_LAST - LOG2_AT_ZERO) * code / LAST_POSITION
 
 
-def dead_zone(log2_step: Tensor) -> Tensor:
-    """How far reconstruction points are moved outward, in bins: none below a step of 2, a tenth from 16 on."""
+def outward_shift(log2_step: Tensor) -> Tensor:
+    """How far reconstruction points are moved outward, in bins: none below a step of 2, OUTWARD from 16 on."""
     return OUTWARD * ((log2_step - 1.0) / 3.0).clamp(0.0, 1.0)
 
 
@@ -93,11 +98,38 @@ class Quantiser(Exactable):
         gain = weights @ self.gains[level] + self.common[level]
         return torch.exp2(log2_delta(code)[:, None] + gain) / self.norms[level]
 
+    def weights(self, code: Tensor, level: int) -> Tensor:
+        """What a squared bin costs in each of a level's 12 bands, in bits: [N] -> [N, 12]."""
+        knots = knot_weights(code)[:, :QUALITY_KNOTS]
+        gain = (knots @ self.gains[level] + self.common[level]).detach()
+        return CHOICE_STRENGTH * RATE_DISTORTION * torch.exp2(2 * gain)
 
-def bins_of(value: Tensor, outward: Tensor) -> Tensor:
-    """Bin of each value in units of its step; outward: shift of the points, thresholds move THRESHOLD_SHARE as far."""
-    magnitude = torch.floor(value.detach().abs() + 0.5 - THRESHOLD_SHARE * outward).clamp(min=0)
-    return torch.sign(value.detach()) * magnitude
+
+@torch.no_grad()
+def choose_bins(
+    value: Tensor, weight: Tensor, outward: Tensor, bits: Callable[[Tensor], Tensor], allowed: bool = True
+) -> Tensor:
+    """The nearest bin, or the next one towards 0 where the bits it saves are worth the distortion.
+
+    Only values below the points a bin may be decoded to are moved, so a decoded value always finds its own bin again.
+
+    Args:
+        value: In units of the step.
+        weight: Bits a squared bin of distortion is worth, broadcast over value.
+        outward: Outward shift of the points, in bins, broadcast over value.
+        bits: Bits of each bin.
+        allowed: False: always the nearest.
+    """
+    magnitude, sign = value.abs(), torch.sign(value)
+    nearest = torch.floor(magnitude + 0.5)
+    if not allowed:
+        return sign * nearest
+    lower = (nearest - 1).clamp_min(0)
+    near, far = nearest + outward, lower + outward * (lower > 0)
+    worth = weight * ((magnitude - far).square() - (magnitude - near).square())
+    saved = bits(sign * nearest) - bits(sign * lower)
+    movable = (nearest > 0) & (magnitude - nearest < outward - OUTWARD)
+    return sign * torch.where(movable & (saved > worth), lower, nearest)
 
 
 def reconstruct(latent: Tensor, step: Tensor, bins: Tensor, offset: Tensor, outward: Tensor) -> Tensor:
@@ -113,7 +145,8 @@ def reconstruct(latent: Tensor, step: Tensor, bins: Tensor, offset: Tensor, outw
         offset: Within (-1, 1): half bins.
         outward: Shift of the points away from 0, in bins.
     """
-    zero = bins == 0
-    half = torch.where(zero, 0.5 + outward, torch.full_like(outward, 0.5))
+    sign = torch.sign(bins)
+    within = bounded(outward + sign * offset / 2, outward - OUTWARD, torch.full_like(outward, 0.5))
+    within = torch.where(bins == 0, offset / 2, sign * within)
     through = latent + (bins * step.detach() - latent).detach() + bins * (step - step.detach())
-    return through + (torch.sign(bins) * outward + offset * half) * torch.where(zero, step.detach(), step)
+    return through + within * torch.where(bins == 0, step.detach(), step)

@@ -16,24 +16,26 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import expit
 
 from model_export.flow.multilevel import dyadic
+from model_export.integers import ACTIVATION_BITS, ACTIVATION_LIMIT
 from model_export.model import CodecModel
-from model_export.prior import EDGE_SCALE, LOG2_SCALE_FIRST, LOG2_SCALE_STEP, SCALES
+from model_export.prior import EDGE_SCALE, LINEAR_BITS, LOG2_SCALE_FIRST, LOG2_SCALE_STEP, SCALES
 from model_export.quantiser import (
     LAST_POSITION,
     LOG2_AT_LAST,
     LOG2_AT_ZERO,
+    OUTWARD,
     POSITIONS_PER_KNOT,
     QUALITY_KNOTS,
-    THRESHOLD_SHARE,
-    dead_zone,
     log2_delta,
+    outward_shift,
 )
 from service.codec import lattice
 from service.codec.artifact import Model
+from service.codec.clock import Clock
 from service.codec.container import LAST_CODE
-from service.codec.entropy import PRECISION_BITS, Encoder, Symbols, Tables
-from service.codec.quantise import STEP_UNIT
-from service.codec.tile import Clock, analyse, encode_tile
+from service.codec.entropy import COST_UNIT, PRECISION_BITS, Encoder, Symbols, Tables
+from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
+from service.codec.tile import analyse, encode_tiles
 
 FRACTIONS = 5
 FRACTION_SCALE = 1.5
@@ -44,8 +46,8 @@ STEP_DIGITS = 10
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
 SQUASH_SIZE = 2**15
-MARGIN = 0.9
-"""About three standard deviations of the rounding of pixels, in grey levels over the band's norm."""
+MARGIN = 1.2
+"""About four standard deviations of the rounding of pixels, in grey levels over the band's norm."""
 QUALITIES = ((1.0, 175.0), (90.0, 3.0), (99.0, 0.75))
 """Base step in grey levels at some qualities; geometric in between. Down to a step of about 3 a bin is wide enough
 for the rounding of pixels not to matter, which is what re-encoding up to quality 90 asks for."""
@@ -104,6 +106,11 @@ def to_integers(masses: NDArray[np.float64]) -> NDArray[np.int64]:
     return result
 
 
+def prices(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cost of each symbol of a table in 1/256 bit."""
+    return np.rint((PRECISION_BITS - np.log2(frequencies)) * COST_UNIT).astype(np.int64)
+
+
 def parametric(layout: TableLayout) -> Frequencies:
     """Tables of the discretised logistic."""
     return [to_integers(logistic_masses(s, f)) for s, f in zip(layout.scales, layout.fractions, strict=True)]
@@ -142,10 +149,10 @@ def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int =
         clock = Clock()
         lossy = analyse(lattice.to_planes(pixels, lattice.LOSSY_UNIT), model, lattice.LOSSY_UNIT, clock)
         for code in rng.integers(0, LAST_CODE + 1, 2):
-            encode_tile(lossy, model, int(code), clock, counter)
+            encode_tiles(lossy, model, [int(code)], clock, counter)
         if number % 3 == 0:
             exact = analyse(lattice.to_planes(pixels, lattice.LOSSLESS_UNIT), model, lattice.LOSSLESS_UNIT, clock)
-            encode_tile(exact, model, None, clock, counter)
+            encode_tiles(exact, model, None, clock, counter)
     return counts
 
 
@@ -176,29 +183,36 @@ def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequenc
     levels, codes = model.config.levels, torch.from_numpy(positions_of_codes()).float()
     with torch.no_grad():
         grey = torch.stack([model.quantiser.steps(codes, level) for level in range(levels)], 1).double().numpy()
+        weights = torch.stack([model.quantiser.weights(codes, level) for level in range(levels)], 1).double().numpy()
     units = lattice.LOSSY_UNIT * STEP_UNIT
     steps = np.vectorize(lambda v: dyadic(v, STEP_DIGITS))(np.maximum(grey * units, STEP_UNIT))
     steps = np.rint(steps).astype(np.int32)
     reading = lattice.READ_UNIT / lattice.LOSSY_UNIT
     edges = np.concatenate([EDGE_SCALE * STEP_UNIT / (reading * steps[:, :, :3]), np.full((1, levels, 3), EDGE_SCALE)])
-    shifts = dead_zone(log2_delta(codes)).numpy() * 64
-    margins = np.floor(MARGIN * lattice.LOSSY_UNIT / model.quantiser.norms.numpy())
-    squash = np.rint(64 * np.log2(1 + np.arange(SQUASH_SIZE)))
+    shifts = outward_shift(log2_delta(codes)).numpy() * 64
+    norms = model.quantiser.norms.double().numpy()
+    # Where a bin is narrow the encoder has less of a choice, so that a margin fits on both sides of a point.
+    reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * (2 * MARGIN / (norms * grey) - 0.5))
+    sizes, units_of_activation = np.arange(SQUASH_SIZE), 2**ACTIVATION_BITS
+    squash = np.rint(units_of_activation * np.log2(1 + sizes))
+    linear = np.minimum(sizes * units_of_activation // 2**LINEAR_BITS, ACTIVATION_LIMIT)
     gains, offsets = low_response(model)
     starts = np.cumsum([0] + [len(f) for f in frequencies])
     return {
         "frequencies": np.concatenate(frequencies).astype(np.uint32),
         "starts": starts.astype(np.int64),
         "choice": layout.choice,
+        "prices": np.concatenate([prices(f) for f in frequencies]).astype(np.int16),
         "steps": steps,
-        "dead": np.rint(shifts * THRESHOLD_SHARE).astype(np.int32),
+        "weights": np.rint(weights * WEIGHT_UNIT).astype(np.int32),
         "outward": np.rint(shifts).astype(np.int32),
-        "margins": margins.astype(np.int32),
+        "reaches": np.ceil(reaches).clip(0, 32).astype(np.int32),
+        "margins": np.floor(MARGIN * lattice.LOSSY_UNIT / norms).astype(np.int32),
         "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
         "low_scales": model.prior.low_scales.numpy().astype(np.float32),
         "low_gains": gains,
         "low_offsets": offsets,
-        "squash": squash.astype(np.float32),
+        "squash": np.stack([squash, linear]).astype(np.float32),
         "knots": np.array(QUALITY_KNOTS, np.int64),
         "positions": np.maximum(positions_of_codes(), 0).astype(np.int32),
         "positions_per_knot": np.array(POSITIONS_PER_KNOT, np.int64),

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from model_export.config import ModelConfig
 from model_export.data import Picture, batches, read_pictures, synthetic_pictures, to_tensor
 from model_export.metrics import Curve, bd_rate, psnr
-from model_export.model import RATE_DISTORTION, CodecModel
+from model_export.model import CodecModel
 from model_export.optimiser import Muon
-from model_export.quantiser import FIRST_POSITION, LAST_POSITION, LOSSLESS_POSITION, log2_delta
+from model_export.quantiser import FIRST_POSITION, LAST_POSITION, LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ def jpeg2000_curve(pictures: list[Picture]) -> Curve:
 @torch.no_grad()
 def validate(model: CodecModel, pictures: list[Picture]) -> tuple[Curve, float]:
     """Estimated bpp and PSNR at VALIDATION_CODES, and estimated lossless bpp, means over the pictures."""
+    model.eval()
     device = next(model.parameters()).device
     stacked = to_tensor(np.stack(pictures)).to(device)
     pixels, curve = stacked[0, 0].numel(), []

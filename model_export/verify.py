@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from model_export.integers import ACCUMULATOR_LIMIT, ACTIVATION_BITS, ACTIVATION_LIMIT, ExactSum
 from model_export.model import CodecModel
-from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, Trunk, phase_mask, planes_of, squash
+from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, LUMA_PLANES, Known, Trunk, by_phase
 from service.codec import flow as flow_room
 from service.codec import lattice
 from service.codec.artifact import Model
-from service.codec.prior import condition_rows
+from service.codec.clock import Clock
+from service.codec.prior import condition_rows, select
 from service.codec.quantise import STATE_LIMIT
-from service.codec.tile import Clock, analyse
+from service.codec.tile import analyse
 
 UNITS = 2.0**ACTIVATION_BITS
 
@@ -136,23 +137,22 @@ def _compare_prior(
     expected = prior.trunk(*tensors)
     _check("trunk", expected * UNITS, features)
     bins = torch.from_numpy(np.rint(rng.laplace(size=(2, 9, 22, 34)) * 3).astype(np.float32))
-    planes = planes_of(squash(bins, True))
-    for number in range(8):
+    known = Known((2, 22, 34), True, bins.device)
+    for number, head in enumerate(prior.heads):
         chroma, phase = divmod(number, 4)
-        head = prior.heads[chroma][phase]
-        mask = phase_mask(22, 34, phase, bins.device)
-        known = torch.cat([planes[:, :6], planes[:, 6:] * mask], 1) if chroma else planes[:, :6] * mask
-        mean, log2_scale = head(expected, known if number else None, tensors[4])
+        mean, log2_scale = head(by_phase(expected)[phase], known.seen_by(number), tensors[4])
         index = (log2_scale - LOG2_SCALE_FIRST) / LOG2_SCALE_STEP
         feeds = {"features": features, "condition": condition}
         if number:
-            feeds["luma"] = (known[:, :6] * UNITS).numpy()
+            feeds["luma"] = (known.planes[:, :LUMA_PLANES] * UNITS).numpy()
         if chroma:
-            feeds["chroma"] = (known[:, 6:] * UNITS).numpy()
+            feeds["chroma"] = (known.planes[:, LUMA_PLANES:] * UNITS).numpy()
         graph = f"{'chroma' if chroma else 'luma'}{phase}"
         (said,) = artifact.sessions[graph].run(["said"], feeds)
         _check(graph, torch.cat([mean * 8, torch.round(index)], 1), said)
+        known.learn(number, torch.from_numpy(select(bins.numpy(), number)))
+    planes = known.planes
     offsets = prior.dequantiser(expected, planes, tensors[4])
-    both = {"luma": (planes[:, :6] * UNITS).numpy(), "chroma": (planes[:, 6:] * UNITS).numpy()}
+    both = {"luma": (planes[:, :LUMA_PLANES] * UNITS).numpy(), "chroma": (planes[:, LUMA_PLANES:] * UNITS).numpy()}
     (got,) = artifact.sessions["dequantiser"].run(["offsets"], {"features": features, "condition": condition} | both)
     _check("dequantiser", offsets * 128, got)

@@ -6,58 +6,77 @@ FastAPI's `max_body_size` does the same but answers in plain text, outside every
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fastapi import Request
 from starlette.datastructures import Headers, UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.health import Health, State
+from service.keys import KeyRing
 from service.metrics import Metrics
 from service.problems import (
     BodyTooLargeError,
     DrainingError,
     EncodedBodyError,
     MalformedRequestError,
+    MissingKeyError,
     NotReadyError,
+    QuotaError,
     ServiceError,
+    WrongKeyError,
     of_error,
 )
 
 FORM_FIELD = "file"
+GUARDED_FACTS = frozenset({"/models", "/info", "/v1/models", "/v1/info"})
+"""What asks for a key beside work; probes, metrics, the page and the API description never do."""
+REASONS: dict[type[ServiceError], str] = {
+    MissingKeyError: "key",
+    WrongKeyError: "key",
+    QuotaError: "quota",
+    DrainingError: "draining",
+    NotReadyError: "not_ready",
+    BodyTooLargeError: "body_too_large",
+    EncodedBodyError: "content_encoding",
+    MalformedRequestError: "malformed",
+}
 
 
 class Admission:
-    """ASGI middleware that refuses work by headers and state alone; everything but POST passes.
+    """ASGI middleware that refuses work by headers and state alone.
 
     Args:
         app: What is behind.
         max_body_bytes: Longest body.
         health: Read for every request.
+        keys: Who may ask.
         metrics: Refusals are counted.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, health: Health, metrics: Metrics) -> None:
-        self._app, self._max_body_bytes, self._health, self._metrics = app, max_body_bytes, health, metrics
-        self._rules: dict[str, Callable[[Headers], None]] = {
-            "draining": self._draining,
-            "not_ready": self._not_ready,
-            "body_too_large": self._length,
-            "content_encoding": self._encoding,
-        }
+    def __init__(self, app: ASGIApp, max_body_bytes: int, health: Health, keys: KeyRing, metrics: Metrics) -> None:
+        self._app, self._max_body_bytes, self._health = app, max_body_bytes, health
+        self._keys, self._metrics = keys, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the first rule's refusal, or pass the request on."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            headers = Headers(scope=scope)
-            for reason, rule in self._rules.items():
-                try:
-                    rule(headers)
-                except ServiceError as error:
-                    self._metrics.rejected.labels(reason).inc()
-                    await of_error(error)(scope, receive, send)
-                    return
+        """Answer with the first refusal, or pass the request on."""
+        if scope["type"] == "http":
+            try:
+                self._judge(scope)
+            except ServiceError as error:
+                self._metrics.rejected.labels(REASONS[type(error)]).inc()
+                await of_error(error)(scope, receive, send)
+                return
         await self._app(scope, self._counted(receive), send)
+
+    def _judge(self, scope: Scope) -> None:
+        work, headers = scope["method"] == "POST", Headers(scope=scope)
+        if not work and scope["path"] not in GUARDED_FACTS:
+            return
+        key = self._keys.check(headers.get("authorization"))
+        if work:
+            self._state()
+            self._length(headers)
+            self._encoding(headers)
+            self._keys.spend(key)
 
     def _counted(self, receive: Receive) -> Receive:
         received_bytes = 0
@@ -76,17 +95,15 @@ class Admission:
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"the body is longer than the limit of {self._max_body_bytes} bytes")
 
-    def _draining(self, headers: Headers) -> None:
+    def _state(self) -> None:
         if self._health.state is State.DRAINING:
             raise DrainingError("this replica is shutting down; send the same request to another")
-
-    def _not_ready(self, headers: Headers) -> None:
         if self._health.state is not State.READY:
             raise NotReadyError("this replica is not ready; send the same request later or to another")
 
     def _length(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")
-        if not length.isdecimal():
+        if not (length.isascii() and length.isdecimal()):
             raise MalformedRequestError("Content-Length is not a number")
         if int(length) > self._max_body_bytes:
             raise self._too_large()

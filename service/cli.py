@@ -1,6 +1,7 @@
 """The `bijou` command: the codec on files and pipes, and the server. Also `python -m service`.
 
-Exit codes: 0 done, 1 other, 2 usage, 3 bad input, 4 over a limit or target out of reach, 5 model or device.
+Exit codes: 0 done, 1 other, 2 usage, 3 bad input, 4 over a limit or target out of reach, 5 model or device,
+6 (remote commands) the service cannot be reached or has no room.
 Results go to files or stdout, everything else to stderr, errors as one line each.
 """
 
@@ -9,36 +10,38 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from service import __version__, codec, operations
+from service import __version__, cli_remote, codec, operations
 from service.cli_files import Work, explain, fail, run_files
+from service.cli_options import (
+    Files,
+    Force,
+    Format,
+    ImageQuality,
+    Lossless,
+    MaxBytes,
+    Metadata,
+    ModelName,
+    Output,
+    Quality,
+    Quiet,
+    Scale,
+    Stable,
+    TargetBpp,
+    TargetPsnr,
+    format_of,
+    options_of,
+    targets_of,
+)
 from service.operations import Codec
-from service.schemas import DecodeOptions, EncodeOptions, Options, OutputFormat, ReEncodeOptions, TargetOptions
+from service.schemas import DecodeOptions, EncodeOptions, OutputFormat, ReEncodeOptions
 from service.settings import Settings, SettingsError, load_settings
 
-OptionsT = TypeVar("OptionsT", bound=Options)
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-Files = Annotated[list[str], typer.Argument(help="Files; - is stdin.", show_default=False)]
-Output = Annotated[
-    str | None, typer.Option("--output", "-o", help="File or, with several inputs, folder; - is stdout.")
-]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No summary and no progress.")]
-Quality = Annotated[float | None, typer.Option(help="1 to 100; 100 is lossless. Default 75.")]
-Lossless = Annotated[bool, typer.Option("--lossless", help="The same as --quality 100.")]
-TargetBpp = Annotated[float | None, typer.Option(help="Most bits per pixel.")]
-TargetPsnr = Annotated[float | None, typer.Option(help="Least PSNR, dB.")]
-MaxBytes = Annotated[int | None, typer.Option(help="Longest stream, bytes.")]
-Stable = Annotated[bool, typer.Option("--stable", help="Make encoding again give the same bytes.")]
-ModelName = Annotated[str | None, typer.Option("--model", help="Name or id of the model.")]
-Scale = Annotated[int, typer.Option(help="1, 2, 4, 8 or 16: decode to 1/scale.")]
+app.add_typer(cli_remote.app, name="remote")
 
 
 @app.command()
@@ -68,14 +71,14 @@ def encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
-    metadata: Annotated[str, typer.Option(help="none, icc or all.")] = "icc",
+    metadata: Metadata = "icc",
     model: ModelName = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Images -> .bij."""
-    targets = _targets(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
-    options = _options(EncodeOptions, {**targets, "metadata": metadata})
+    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    options = options_of(EncodeOptions, {**targets, "metadata": metadata})
     tools = _tools()
     run_files(files, output, "bij", Work(lambda data: operations.encode(data, options, tools), force, quiet))
 
@@ -95,7 +98,9 @@ def re_encode(
     quiet: Quiet = False,
 ) -> None:
     """.bij -> .bij at another quality, without a generation of pixels in between where possible."""
-    options = _options(ReEncodeOptions, _targets(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model))
+    options = options_of(
+        ReEncodeOptions, targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    )
     tools = _tools()
     run_files(files, output, "bij", Work(lambda data: operations.re_encode(data, options, tools), force, quiet))
 
@@ -104,15 +109,15 @@ def re_encode(
 def decode(
     files: Files,
     output: Output = None,
-    fmt: Annotated[str | None, typer.Option("--format", help="png, webp, jpeg, tiff or avif.")] = None,
+    fmt: Format = None,
     scale: Scale = 1,
-    quality: Annotated[int | None, typer.Option(help="Of a jpeg or avif. Default 90.")] = None,
+    quality: ImageQuality = None,
     prefix: Annotated[bool, typer.Option("--prefix", help="Accept the first part of a stream.")] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """.bij -> images."""
-    options = _options(DecodeOptions, {"format": fmt or _format_of(output), "scale": scale, "quality": quality})
+    options = options_of(DecodeOptions, {"format": fmt or format_of(output), "scale": scale, "quality": quality})
     chosen: OutputFormat = options.format or "png"
     tools = _tools()
     work = Work(lambda data: operations.decode(data, options, chosen, tools, prefix), force, quiet)
@@ -180,45 +185,3 @@ def _tools() -> Codec:
         return Codec(codec.shipped_models(settings.runtime()), settings.limits())
     except codec.BijouError as error:
         fail(*explain(error))
-
-
-def _targets(
-    quality: float | None,
-    lossless: bool,
-    target_bpp: float | None,
-    target_psnr: float | None,
-    max_bytes: int | None,
-    stable: bool,
-    model: str | None,
-) -> dict[str, Any]:
-    if lossless and quality not in (None, 100):
-        fail("--lossless and --quality contradict each other", 2)
-    return {
-        "quality": 100 if lossless else quality,
-        "target_bpp": target_bpp,
-        "target_psnr": target_psnr,
-        "max_bytes": max_bytes,
-        "stable": stable,
-        "model": model,
-    }
-
-
-def _options(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
-    """Validate as the HTTP routes do; a fault is a usage error."""
-    try:
-        options = cls.model_validate(values)
-        if isinstance(options, TargetOptions):
-            options.target()
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors()]
-        fail("; ".join(faults).replace("Value error, ", ""), 2)
-    except codec.OptionError as error:
-        fail(str(error), 2)
-    return options
-
-
-def _format_of(output: str | None) -> str | None:
-    """The format an output file's name asks for, if it does."""
-    suffix = Path(output or "").suffix.lower().lstrip(".")
-    name = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
-    return name if name in get_args(OutputFormat) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from rich.console import Console
 from rich.progress import track
 
 from service import codec
+from service.atomic import whole_file
 from service.operations import Result
 
 PIPE = "-"
-OTHER, USAGE, BAD_INPUT, LIMITS, MODEL = 1, 2, 3, 4, 5
+OTHER, USAGE, BAD_INPUT, LIMITS, MODEL, SERVICE = 1, 2, 3, 4, 5, 6
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (codec.ModelError, MODEL),
     (codec.UnknownModelError, MODEL),
@@ -131,19 +131,8 @@ def _write(data: bytes, target: str) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    folder = Path(target).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    umask = os.umask(0)
-    os.umask(umask)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".bijou-", delete=False) as part:
-        try:
-            part.write(data)
-            part.close()
-            Path(part.name).chmod(0o666 & ~umask)  # temporary files are private; a result is an ordinary file
-            Path(part.name).replace(target)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with whole_file(Path(target)) as file:
+        file.write(data)
 
 
 def _summary(result: Result) -> str:

@@ -1,10 +1,12 @@
-"""What the probes answer, from cached state: starting -> ready -> draining, or failed for good.
+"""What the probes answer, from cached state: starting -> ready -> draining, or failed.
 
 A service is ready once every model has reproduced its golden streams to the byte, which warms its graphs up as well.
+A failed golden check is for good; a failing device makes a ready service failed for as long as it fails.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from service import codec
@@ -24,11 +26,21 @@ class Health:
 
     def __init__(self) -> None:
         self._state = State.STARTING
+        self._failure: Callable[[], str | None] = lambda: None
 
     @property
     def state(self) -> State:
         """The current state."""
-        return self._state
+        return State.FAILED if self._state is State.READY and self._failure() else self._state
+
+    @property
+    def started(self) -> bool:
+        """Whether the golden check has passed, whatever came later."""
+        return self._state in (State.READY, State.DRAINING)
+
+    def follow(self, failure: Callable[[], str | None]) -> None:
+        """Count as failed while this returns a reason; it is called for every probe and has to be quick."""
+        self._failure = failure
 
     def checked(self, passed: bool) -> None:
         """Record the golden check; draining is never left again."""

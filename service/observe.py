@@ -1,4 +1,8 @@
-"""One metric sample and one log line for every request, whatever answered it."""
+"""One metric sample, one log line and one request id for every request, whatever answered it.
+
+The id is the trace id of the caller's `traceparent`, or a new one; every log line of the request has it, and the
+answer's X-Request-Id.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ import time
 from typing import Any, Literal
 
 import structlog
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
+from service.trace import trace_of
 
 QUIET = ("/healthz/", "/metrics")
 """Prefixes that are polled; they are logged at debug level."""
+PAGE = "/web/"
+"""What is below is one route."""
 
 
 class Observe:
@@ -32,11 +40,19 @@ class Observe:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started, status, sent_bytes = time.perf_counter(), 500, 0
+        trace = trace_of(Headers(scope=scope).get("traceparent"))
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            trace_id=trace.trace_id,
+            span_id=trace.span_id,
+            **({"parent_id": trace.parent_id} if trace.parent_id else {}),
+        )
 
         async def watch(message: Message) -> None:
             nonlocal status, sent_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = trace.trace_id
             elif message["type"] == "http.response.body":
                 sent_bytes += len(message.get("body", b""))
             await send(message)
@@ -55,6 +71,8 @@ class Observe:
 def route_label(scope: Scope) -> str:
     """The route's template, never the path a client made up."""
     known: frozenset[str] = scope["app"].state.paths if "app" in scope else frozenset()
+    if scope["path"].startswith(PAGE):
+        return PAGE
     return scope["path"] if scope["path"] in known else "unmatched"
 
 
@@ -66,6 +84,7 @@ def method_label(method: str) -> str:
 def configure_logs(level: str, style: Literal["console", "json"]) -> None:
     """Send structlog's and the standard library's records to stderr in one style."""
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

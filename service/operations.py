@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from service import codec
+from service.cancellation import Cancellation
 from service.codec.container import MAGIC
+from service.drivers import Device
 from service.schemas import (
     LOSSY_FORMATS,
     DecodeOptions,
@@ -41,10 +43,16 @@ class Codec:
     Attributes:
         models: The models served.
         limits: The limits in force.
+        device: Runs tile steps in batches; None: each runs at once, in the calling thread.
     """
 
     models: codec.ModelSet
     limits: codec.Limits
+    device: Device | None = None
+
+    def runner(self, cancel: Cancellation | None) -> codec.TileRunner:
+        """Who runs a request's tile steps, until its token says stop."""
+        return codec.DIRECT if self.device is None else self.device.runner(cancel or Cancellation())
 
 
 @dataclass(frozen=True)
@@ -86,37 +94,45 @@ def is_stream(data: bytes) -> bool:
     return data.startswith(MAGIC)
 
 
-def encode(data: bytes, options: EncodeOptions, tools: Codec) -> Result:
-    """Image bytes -> stream. Raises what read_image and encode of the codec raise."""
+def encode(data: bytes, options: EncodeOptions, tools: Codec, cancel: Cancellation | None = None) -> Result:
+    """Image bytes -> stream. Raises what read_image and encode of the codec raise, and the device's errors."""
     started = time.perf_counter()
     picture = codec.read_image(data, tools.limits, options.metadata)
     image_s = time.perf_counter() - started
     model = _model(options, tools) or tools.models.default
-    encoded = codec.encode(picture, model, options.target() or codec.Target(), options.stable)
+    encoded = codec.encode(picture, model, options.target() or codec.Target(), options.stable, tools.runner(cancel))
     return _stream(encoded, image_s, changed=None)
 
 
-def re_encode(data: bytes, options: ReEncodeOptions, tools: Codec) -> Result:
+def re_encode(data: bytes, options: ReEncodeOptions, tools: Codec, cancel: Cancellation | None = None) -> Result:
     """Stream, or image, bytes -> stream. Raises what the codec raises, and OptionError for metadata of a stream."""
     if not is_stream(data):
         values = options.model_dump(exclude_none=True)
-        result = encode(data, EncodeOptions.model_validate(values), tools)
+        result = encode(data, EncodeOptions.model_validate(values), tools, cancel)
         return replace(result, changed=True)
     if options.metadata is not None:
         raise codec.OptionError("metadata is for images; a stream keeps what it has")
     model = _model(options, tools)
-    encoded = codec.re_encode(data, tools.models, options.target(), tools.limits, options.stable, model)
+    runner = tools.runner(cancel)
+    encoded = codec.re_encode(data, tools.models, options.target(), tools.limits, options.stable, model, runner)
     return _stream(encoded, 0.0, changed=encoded.changed)
 
 
-def decode(data: bytes, options: DecodeOptions, fmt: OutputFormat, tools: Codec, prefix: bool = False) -> Result:
+def decode(
+    data: bytes,
+    options: DecodeOptions,
+    fmt: OutputFormat,
+    tools: Codec,
+    prefix: bool = False,
+    cancel: Cancellation | None = None,
+) -> Result:
     """Stream -> image bytes. Raises what the codec raises, and OptionError for the quality of a lossless format.
 
     With `prefix` the first part of a stream will do; the picture is then as large as that part allows.
     """
     if options.quality is not None and fmt not in LOSSY_FORMATS:
         raise codec.OptionError(f"quality is for {' and '.join(sorted(LOSSY_FORMATS))}; {fmt} is written losslessly")
-    decoded = codec.decode(data, tools.models, tools.limits, options.scale, prefix)
+    decoded = codec.decode(data, tools.models, tools.limits, options.scale, prefix, tools.runner(cancel))
     started = time.perf_counter()
     body = codec.write_image(decoded.picture, fmt, options.quality or IMAGE_QUALITY_DEFAULT)
     image_s = time.perf_counter() - started

@@ -16,11 +16,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import codec
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:bijou:problem:"
+RETRY_AFTER_S = 5
+"""For refusals that do not depend on the queue."""
 
 
 class ServiceError(Exception):
@@ -43,16 +46,37 @@ class NotAcceptableError(ServiceError):
     """No format the client accepts can be written."""
 
 
-class QueueFullError(ServiceError):
-    """As many requests as allowed are working or waiting.
+class MissingKeyError(ServiceError):
+    """The service asks for a key and the request has none."""
+
+
+class WrongKeyError(ServiceError):
+    """The request's key is not one of the service's."""
+
+
+class QuotaError(ServiceError):
+    """The key's requests of this minute are used up.
 
     Attributes:
-        retry_after_s: When a slot can be expected.
+        retry_after_s: When the next one is free.
     """
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__("the queue is full; send the same request again later")
+        super().__init__("this key has used up its requests; send the same request again later")
         self.retry_after_s = retry_after_s
+
+
+class QueueFullError(ServiceError):
+    """As much as allowed is working or waiting.
+
+    Attributes:
+        retry_after_s: When a place can be expected.
+        what: `requests` or `pixels`.
+    """
+
+    def __init__(self, retry_after_s: int, what: str = "requests") -> None:
+        super().__init__(f"the queue has no room for more {what}; send the same request again later")
+        self.what, self.retry_after_s = what, retry_after_s
 
 
 class NotReadyError(ServiceError):
@@ -81,6 +105,9 @@ TABLE: Mapping[type[Exception], tuple[HTTPStatus, str, str]] = {
     MalformedRequestError: (HTTPStatus.BAD_REQUEST, "malformed-request", "The request is malformed"),
     BodyTooLargeError: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large"),
     EncodedBodyError: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded-body", "Content-Encoding is not accepted"),
+    MissingKeyError: (HTTPStatus.UNAUTHORIZED, "key-missing", "An API key is needed"),
+    WrongKeyError: (HTTPStatus.FORBIDDEN, "key-unknown", "The API key is not known"),
+    QuotaError: (HTTPStatus.TOO_MANY_REQUESTS, "quota-used-up", "The key's quota is used up"),
     NotAcceptableError: (HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "No accepted format can be written"),
     QueueFullError: (HTTPStatus.SERVICE_UNAVAILABLE, "queue-full", "The queue is full"),
     NotReadyError: (HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready"),
@@ -88,6 +115,18 @@ TABLE: Mapping[type[Exception], tuple[HTTPStatus, str, str]] = {
     DeadlineError: (HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The request took too long"),
 }
 """Class -> status, last part of the type, title."""
+
+OTHERS: tuple[tuple[HTTPStatus, str, str], ...] = (
+    (HTTPStatus.BAD_REQUEST, "bad-request", "Bad Request"),
+    (HTTPStatus.NOT_FOUND, "not-found", "Not Found"),
+    (HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "Method Not Allowed"),
+    (HTTPStatus.REQUEST_TIMEOUT, "headers-too-slow", "The headers took too long"),
+    (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "The headers are too large"),
+    (HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "Internal error"),
+)
+"""Problems that come from the framework or the protocol rather than from an error class of ours."""
+NOBODY_READS = 499
+"""Status of a request whose client has gone; it is counted, never sent."""
 
 
 def problem(status: int, slug: str, title: str, detail: str, **members: Any) -> Response:
@@ -114,10 +153,12 @@ def of_error(error: Exception) -> Response:
     elif isinstance(error, codec.UnknownModelError):
         members = {"model": error.model_id, "served": list(error.served)}
     response = problem(status, slug, title, str(error), **members)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(getattr(error, "retry_after_s", 5))
-    if isinstance(error, DrainingError | BodyTooLargeError):
-        # The rest of the body is never read, so the connection cannot be used again.
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        response.headers["Retry-After"] = str(getattr(error, "retry_after_s", RETRY_AFTER_S))
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="bijou"'
+    if isinstance(error, DrainingError | BodyTooLargeError | DeadlineError):
+        # The rest of the body may never be read, so the connection cannot be used again.
         response.headers["Connection"] = "close"
     return response
 
@@ -147,13 +188,41 @@ async def _invalid_options(request: Request, error: Exception) -> Response:
     return problem(status, slug, title, detail, errors=faults)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    structlog.get_logger(__name__).error("unexpected error", exc_info=error)
+class Failsafe:
+    """Innermost ASGI middleware: whatever no handler knows becomes a problem and a log entry, never a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; answer with 500 if that fails before the response has begun."""
+        begun = False
+
+        async def watch(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            structlog.get_logger(__name__).error("unexpected error", exc_info=error)
+            await of_unexpected()(scope, receive, send)
+
+
+def of_unexpected() -> Response:
+    """The problem that says nothing of what happened."""
     return problem(500, "internal-error", "Internal error", "something failed here; the request may be sent again")
 
 
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return of_unexpected()
+
+
 async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody is left to read it
+    return Response(status_code=NOBODY_READS)
 
 
 def install(app: FastAPI) -> None:
@@ -164,3 +233,4 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_options)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(Failsafe)

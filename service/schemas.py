@@ -147,10 +147,31 @@ class LimitsReport(BaseModel):
     """The limits in force."""
 
     body_bytes: int
+    header_bytes: int
     pixels: int
     side_pixels: int
     requests: int
+    queue_pixels: int
     request_deadline_s: float
+
+
+class BatchReport(BaseModel):
+    """How steps are batched, with what `auto` came to."""
+
+    items: int
+    pixels: int | None = Field(description="Null: no bound.")
+    delay_ms: float
+    drivers: int
+
+
+class RuntimeReport(BaseModel):
+    """What ONNX Runtime runs the graphs with."""
+
+    providers: dict[str, dict[str, str]] = Field(description="Execution provider -> its options, in order.")
+    intra_op_threads: int
+    inter_op_threads: int
+    graph_optimisation: str
+    session: dict[str, str]
 
 
 class ServiceReport(BaseModel):
@@ -163,6 +184,9 @@ class ServiceReport(BaseModel):
     device_asked_for: str
     device_threads: int
     codec_workers: int
+    api_key_needed: bool
+    runtime: RuntimeReport
+    batch: BatchReport
     input_formats: list[str]
     output_formats: list[str]
     models: list[ModelReport]

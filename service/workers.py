@@ -1,26 +1,20 @@
-"""Codec work -> threads, with a bound on how much may work and wait.
+"""Codec work -> threads: what a request does beside its tile steps, and where it waits for them.
 
-The event loop never runs codec work. A request takes a slot before its body is read and gives it back when its work
-has really ended: a deadline answers the client, but a thread that is still busy keeps its slot.
+The event loop never runs codec work. How many may wait for a thread is bounded at the door, in `budget`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
-from service.problems import QueueFullError
+from service.cancellation import Cancellation, StoppedError
 
 T = TypeVar("T")
-
-SMOOTHING = 0.2
-"""Weight of the newest job in the running mean of job times."""
 
 
 @dataclass(frozen=True)
@@ -37,75 +31,43 @@ class Timed(Generic[T]):
 
 
 class CodecWorkers:
-    """A bounded thread pool.
+    """A thread pool for jobs that can be stopped.
 
     Args:
         workers: Jobs that run at once.
-        slots: Requests that may hold a slot: reading their body, waiting or running.
     """
 
-    def __init__(self, workers: int, slots: int) -> None:
+    def __init__(self, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="codec")
-        self.workers, self.slots, self.taken = workers, slots, 0
-        self._mean_job_s = 1.0
 
-    def slot(self) -> Slot:
-        """Take a slot at once; QueueFullError if none is left. Event loop only."""
-        if self.taken >= self.slots:
-            raise QueueFullError(self.retry_after_s())
-        return Slot(self)
+    async def run(self, job: Callable[[], T], cancel: Cancellation) -> Timed[T]:
+        """Run a job in a thread; its exceptions pass through.
 
-    def retry_after_s(self) -> int:
-        """Whole seconds, at least 1, after which the jobs taken so far should be done."""
-        return max(1, math.ceil(self.taken * self._mean_job_s / self.workers))
+        Args:
+            job: What to do; it reads the token itself.
+            cancel: Stops the job at once while it waits for a thread; what runs is waited for.
 
-    async def run(self, job: Callable[[], T]) -> Timed[T]:
-        """Run a job in a thread; its exceptions pass through."""
+        Raises:
+            StoppedError: The job was stopped before it began.
+        """
         submitted = time.perf_counter()
 
-        def timed() -> tuple[T, float, float]:
-            started = time.perf_counter()
-            value = job()
-            return value, started - submitted, time.perf_counter() - started
+        def timed() -> Timed[T]:
+            cancel.check("pool")
+            queue_s = time.perf_counter() - submitted
+            return Timed(job(), queue_s)
 
-        value, queue_s, job_s = await asyncio.get_running_loop().run_in_executor(self._pool, timed)
-        self._mean_job_s += SMOOTHING * (job_s - self._mean_job_s)
-        return Timed(value, queue_s)
+        future = self._pool.submit(timed)
+        with cancel.listening(future.cancel):
+            if cancel.reason is not None:
+                future.cancel()
+            try:
+                return await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                if future.cancelled() and cancel.reason is not None:
+                    raise StoppedError(cancel.reason, "pool") from None
+                raise
 
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-class Slot:
-    """A place in the queue, held as a context manager; see CodecWorkers.slot."""
-
-    def __init__(self, workers: CodecWorkers) -> None:
-        self._workers = workers
-        self._running: asyncio.Task[object] | None = None
-        workers.taken += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._running is None or self._running.done():
-            self._give_back()
-        else:
-            self._running.add_done_callback(self._abandoned)
-
-    async def run(self, job: Callable[[], T]) -> Timed[T]:
-        """Run this request's one job; leaving early (deadline) leaves the thread to end by itself."""
-        task = asyncio.ensure_future(self._workers.run(job))
-        self._running = task
-        return await asyncio.shield(task)
-
-    def _give_back(self) -> None:
-        self._workers.taken -= 1
-
-    def _abandoned(self, task: asyncio.Task[object]) -> None:
-        self._give_back()
-        if not task.cancelled():
-            task.exception()  # read it, or asyncio logs that nobody did

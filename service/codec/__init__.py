@@ -21,19 +21,13 @@ from service.codec.errors import (
 )
 from service.codec.golden import golden_check
 from service.codec.images import Limits, Picture, read_image, write_image
-from service.codec.pipeline import (
-    Decoded,
-    Encoded,
-    SectionInfo,
-    StreamInfo,
-    Target,
-    decode,
-    encode,
-    inspect,
-    re_encode,
-)
+from service.codec.inspection import SectionInfo, StreamInfo, inspect
+from service.codec.pipeline import Decoded, Encoded, decode, encode, re_encode
+from service.codec.steps import DIRECT, Step, TileRunner
+from service.codec.target import Target
 
 __all__ = [
+    "DIRECT",
     "BijouError",
     "CorruptStreamError",
     "Decoded",
@@ -51,10 +45,12 @@ __all__ = [
     "Picture",
     "RuntimeOptions",
     "SectionInfo",
+    "Step",
     "StreamError",
     "StreamInfo",
     "Target",
     "TargetError",
+    "TileRunner",
     "UnknownModelError",
     "UnsupportedImageError",
     "decode",

@@ -31,8 +31,19 @@ GRAPHS = ("forward", "inverse", "trunk", *(f"{c}{i}" for c in ("luma", "chroma")
 MANIFEST_FORMAT = 1
 TABLES = frozenset(
     {
-        *("frequencies", "starts", "choice", "steps", "dead", "outward", "margins", "positions", "edge_scales"),
-        *("low_scales", "low_gains", "low_offsets", "squash", "knots", "positions_per_knot"),
+        *(
+            "frequencies",
+            "starts",
+            "choice",
+            "prices",
+            "steps",
+            "weights",
+            "outward",
+            "reaches",
+            "margins",
+            "positions",
+        ),
+        *("edge_scales", "low_scales", "low_gains", "low_offsets", "squash", "knots", "positions_per_knot"),
     }
 )
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -69,14 +80,15 @@ class ModelTables:
     Attributes:
         entropy: The coder's tables.
         steps: Step of each (quality code, level, band) in 1/64 lattice unit, [codes, levels, 12].
-        dead: Outward shift of the decision thresholds of each quality code in 1/64 bin, [codes].
-        outward: Outward shift of the reconstruction points, likewise.
+        weights: What a squared bin of distortion is worth to the encoder in 1/16 bit, [codes, levels, 12].
+        outward: Outward shift of the reconstruction points of each quality code in 1/64 bin, [codes].
+        reaches: How far below the middle of a bin its reconstruction points may lie, in 1/64 bin, [codes, levels, 12].
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
         low_scales: Scale of the low-pass at unit 1, [levels].
         low_gains: Gain of the low-pass of each level in 1/2**20, [levels, 3].
         low_offsets: Low-pass of mid-grey, likewise, in grey levels, [levels, 3].
-        squash: What heads read for each |bin|, in activation units, [2**15].
+        squash: What heads read for each |bin|, in activation units, [2, 2**15]: compressed, and linear but clipped.
         knots: Number of quality knots, the lossless one not included.
         positions: Where each quality code lies on the axis the networks are conditioned on, [codes].
         positions_per_knot: Positions between two knots.
@@ -84,8 +96,9 @@ class ModelTables:
 
     entropy: Tables
     steps: NDArray[np.int32]
-    dead: NDArray[np.int32]
+    weights: NDArray[np.int32]
     outward: NDArray[np.int32]
+    reaches: NDArray[np.int32]
     margins: NDArray[np.int32]
     edge_scales: Floats
     low_scales: Floats
@@ -211,10 +224,11 @@ def _tables(data: bytes) -> ModelTables:
         if missing:
             raise ModelError(f"the model lacks the tables {', '.join(sorted(missing))}; export it again with this code")
         return ModelTables(
-            make_tables(t["frequencies"], t["starts"], t["choice"]),
+            make_tables(t["frequencies"], t["starts"], t["choice"], t["prices"]),
             t["steps"],
-            t["dead"],
+            t["weights"],
             t["outward"],
+            t["reaches"],
             t["margins"],
             t["edge_scales"],
             t["low_scales"],

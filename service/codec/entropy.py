@@ -23,6 +23,10 @@ PRECISION_BITS = 24
 """Every table's frequencies add up to 2**PRECISION_BITS."""
 BIN_LIMIT = 2**20
 """Largest |value - mean| an escape can say."""
+COST_UNIT = 256
+"""Costs are in 1/COST_UNIT bit."""
+ESCAPE_COST = 8 * COST_UNIT
+"""Rough price of the bits that follow an escape; only the encoder's choice of bins reads it."""
 _BITS = constriction.stream.model.Uniform(2)
 
 
@@ -47,20 +51,37 @@ class Tables:
         models: One categorical model a table, over residuals -half ... half and, last, the escape.
         halves: Largest |residual| of each table.
         choice: Table of each (scale index, |fraction| in 1/8 bin), [scales, 5].
+        prices: Cost of each symbol of all tables, one table after the other.
+        middles: Where in prices residual 0 of each table is.
+        reaches: The halves once more, as an array.
     """
 
     models: tuple[object, ...]
     halves: tuple[int, ...]
     choice: NDArray[np.int16]
+    prices: Integers
+    middles: Integers
+    reaches: Integers
+
+    def costs(self, bins: Integers, means: Shorts, scales: Shorts) -> Integers:
+        """What coding each bin costs, in 1/256 bit; all flat, of equal length."""
+        coded = symbols_of(bins, means, scales, self)
+        reach = self.reaches[coded.tables]
+        outside = np.abs(coded.residuals) > reach
+        at = self.middles[coded.tables] + np.where(outside, reach + 1, coded.residuals)
+        return self.prices[at] + ESCAPE_COST * outside
 
 
-def make_tables(frequencies: NDArray[np.uint32], starts: NDArray[np.int64], choice: NDArray[np.int16]) -> Tables:
+def make_tables(
+    frequencies: NDArray[np.uint32], starts: NDArray[np.int64], choice: NDArray[np.int16], prices: NDArray[np.int16]
+) -> Tables:
     """Build the coder's models from integer frequencies.
 
     Args:
         frequencies: All tables one after the other; each adds up to 2**PRECISION_BITS, all at least 1.
         starts: Where each table starts, and the end.
         choice: As in Tables.
+        prices: Cost of each symbol in 1/256 bit, in the order of the frequencies.
     """
     models, halves = [], []
     for first, last in pairwise(starts):
@@ -68,7 +89,9 @@ def make_tables(frequencies: NDArray[np.uint32], starts: NDArray[np.int64], choi
         asked = frequencies[first:last].astype(np.float64) - 1
         models.append(constriction.stream.model.Categorical(asked, perfect=False))
         halves.append(int(last - first - 2) // 2)
-    return Tables(tuple(models), tuple(halves), choice)
+    reaches = np.array(halves, np.int32)
+    middles = starts[:-1].astype(np.int32) + reaches
+    return Tables(tuple(models), tuple(halves), choice, prices.astype(np.int32), middles, reaches)
 
 
 def _split(means: Shorts) -> tuple[Integers, Shorts]:

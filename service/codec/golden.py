@@ -5,7 +5,8 @@ from pathlib import Path
 from service.codec.artifact import Model, ModelSet
 from service.codec.errors import BijouError, GoldenCheckError
 from service.codec.images import Limits, read_image
-from service.codec.pipeline import Target, decode, encode
+from service.codec.pipeline import decode, encode
+from service.codec.target import Target
 
 QUALITIES = (10.0, 50.0, 90.0, 100.0)
 PICTURE = "picture.png"

@@ -49,8 +49,8 @@ class LevelPrior:
         feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
         values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
         (self.features,) = model.sessions["trunk"].run_with_ort_values(["features"], values)
-        self.known_luma = np.zeros((count, 6, self.height, self.width), np.float32)
-        self.known_chroma = np.zeros((count, 12, self.height, self.width), np.float32)
+        self.known_luma = np.zeros((count, 9, self.height, self.width), np.float32)
+        self.known_chroma = np.zeros((count, 18, self.height, self.width), np.float32)
         self._condition_value = self._device(self.condition)
 
     def _device(self, value: Floats) -> ort.OrtValue:
@@ -88,11 +88,14 @@ class LevelPrior:
         """Tell the bins of a pass, [N, bands, rows, columns]."""
         row, column = PHASES[number % 4]
         rows, columns = bins.shape[2:]
-        size = self.model.tables.squash[np.minimum(np.abs(bins), len(self.model.tables.squash) - 1)]
+        squash = self.model.tables.squash
+        index = np.minimum(np.abs(bins), squash.shape[1] - 1)
+        size, linear = squash[0, index], squash[1, index]
         known, bands = (self.known_chroma, 6) if number >= 4 else (self.known_luma, 3)
         target = known[:, :, row::2, column::2]
         target[:, :bands, :rows, :columns] = np.where(bins < 0, -size, size)
-        target[:, bands:, :rows, :columns] = size
+        target[:, bands : 2 * bands, :rows, :columns] = size
+        target[:, 2 * bands :, :rows, :columns] = np.where(bins < 0, -linear, linear)
 
     def offsets(self) -> Shorts:
         """Reconstruction offset of every bin in 1/256 bin, once all passes are known: [N, 9, H, W]."""

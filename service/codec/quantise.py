@@ -1,10 +1,13 @@
-"""Latent <-> bins: uniform scalar quantisation with a dead zone, one step per band.
+"""Latent <-> bins: uniform scalar quantisation with a rate-aware choice between two bins.
 
-The only lossy room. Everything is integer: steps in 1/64 lattice unit, dead zones in 1/64 bin, offsets in 1/256
-bin. A reconstruction point is clipped into its own bin's decision interval, less a margin that the rounding of
-pixels to 8 bits seldom crosses, so that quantising it again gives the same bin.
+The only lossy room. Everything is integer: steps in 1/64 lattice unit, shifts in 1/64 bin, offsets in 1/256 bin.
+The encoder may take the next bin towards 0 instead of the nearest one where the bits it saves are worth the
+distortion, but only for values nearer to 0 than a bin's reach: a reconstruction point is clipped into the part of
+its bin where the encoder has no choice, less a margin that the rounding of pixels to 8 bits seldom crosses, so that
+quantising it again gives the same bin whatever the bits.
 
-Source: R. Gray and D. Neuhoff, "Quantization", IEEE Trans. Inf. Theory 44(6), 1998.
+Sources: R. Gray and D. Neuhoff, "Quantization", IEEE Trans. Inf. Theory 44(6), 1998; K. Ramchandran and M. Vetterli,
+"Rate-Distortion Optimal Fast Thresholding with Complete JPEG/MPEG Decoder Compatibility", 1994.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.codec.arrays import Integers, Shorts
+from service.codec.entropy import COST_UNIT, Tables
 
 STEP_UNIT = 64
 """Steps are integers in 1/STEP_UNIT of a lattice unit."""
 STATE_LIMIT = 2**19
 """Latents are at most this large, so that products stay within 32 bits."""
+WEIGHT_UNIT = 16
+"""Weights are integers in 1/WEIGHT_UNIT bit: distortion in 1/2**16 squared bin times weight is in 1/2**20 bit."""
 
 
 @dataclass(frozen=True)
@@ -27,44 +33,76 @@ class Steps:
 
     Attributes:
         width: Bin width of each channel in 1/64 lattice unit, [C], at least 64.
-        dead: How far decision thresholds are moved outward, in 1/64 bin, 0 ... 31.
-        outward: How far reconstruction points are, 0 ... dead.
-        margin: Least distance of a reconstruction point from a threshold where the bin is wide enough, in lattice
-            units, [C].
+        outward: How far reconstruction points are moved away from 0, in 1/64 bin, 0 ... 31.
+        reach: How far below a bin's middle its reconstruction points may lie and the encoder has no choice, in 1/64
+            bin, 0 ... 32, [C]; 32 where the width is below 256, so that the part holds a lattice value.
+        margin: Least distance of a reconstruction point from either end of that part, where the part is wide enough,
+            in lattice units, [C].
+        weight: What a squared bin of distortion is worth, in 1/16 bit, [C]; 0: always the nearest bin.
     """
 
     width: Integers
-    dead: int
     outward: int
+    reach: Integers
     margin: Integers
+    weight: Integers
 
     @property
     def column(self) -> Integers:
         """Widths, [C, 1, 1]."""
         return self.width[:, None, None]
 
-    @property
-    def lead(self) -> Integers:
-        """What is added before dividing: (1/2 - dead / 64) of a step, rounded down; [C, 1, 1]."""
-        return self.column * (32 - self.dead) // 64
-
-    def channels(self, first: int, last: int) -> Steps:
+    def channels(self, chosen: slice | list[int]) -> Steps:
         """Those of some of the channels."""
-        return Steps(self.width[first:last], self.dead, self.outward, self.margin[first:last])
+        return Steps(self.width[chosen], self.outward, self.reach[chosen], self.margin[chosen], self.weight[chosen])
 
 
 def quantise(latent: Integers, steps: Steps) -> Integers:
-    """Number the bin each latent value falls in.
+    """Number the nearest bin of each latent value.
 
     Args:
         latent: Forward flow's output, [C, H, W], lattice units, |value| <= STATE_LIMIT.
         steps: Of these channels.
 
     Returns:
-        sign(latent) * floor(|latent| / width + 1/2 - dead / 64).
+        sign(latent) * floor(|latent| / width + 1/2).
     """
-    magnitude = (np.abs(latent) * STEP_UNIT + steps.lead) // steps.column
+    magnitude = (np.abs(latent) * STEP_UNIT + steps.column // 2) // steps.column
     return np.where(latent < 0, -magnitude, magnitude)
+
+
+def choose(latent: Integers, steps: Steps, means: Shorts, scales: Shorts, tables: Tables) -> Integers:
+    """Choose the bin of each latent value: the nearest, or the next one towards 0 if that pays.
+
+    Args:
+        latent: As in `quantise`.
+        steps: Of these channels.
+        means: What the prior says of each bin, in 1/8 bin, [C, H, W].
+        scales: Its scale index, likewise.
+        tables: The entropy coder's, for the bits of a bin.
+
+    Returns:
+        Bins, [C, H, W].
+    """
+    bins = quantise(latent, steps)
+    if not steps.weight.any():
+        return bins
+    flat, shift = bins.ravel(), 4 * steps.outward
+    place = np.flatnonzero(flat)
+    channel = place // bins[0].size
+    width, magnitude = steps.width[channel], np.abs(flat[place])
+    # Position within the nearest bin, in 1/256 of it from its middle.
+    position = (np.abs(latent.ravel()[place]) * STEP_UNIT - magnitude * width) * 256 // width
+    movable = position < -4 * steps.reach[channel]
+    place, position, channel = place[movable], position[movable], channel[movable]
+    near = flat[place]
+    far = near - np.sign(near)
+    point = np.where(far == 0, 0, shift) - 256
+    worth = (shift - point) * (2 * position - shift - point) * steps.weight[channel]
+    mean, scale = means.ravel()[place], scales.ravel()[place]
+    saved = tables.costs(near, mean, scale) - tables.costs(far, mean, scale)
+    flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)
+    return bins
 
 
 def dequantise(bins: Integers, offsets: Shorts, steps: Steps) -> Integers:
@@ -72,23 +110,22 @@ def dequantise(bins: Integers, offsets: Shorts, steps: Steps) -> Integers:
 
     Args:
         bins: [C, H, W].
-        offsets: In 1/256 bin, |offset| < 128, [C, H, W]; for bin 0 in 1/256 of its wider bin.
+        offsets: In 1/256 bin, |offset| < 128, [C, H, W].
         steps: As in `quantise`.
 
     Returns:
-        Lattice values, rounded to nearest (halves up), each inside its own bin.
+        Lattice values, rounded to nearest (halves up), each in the part of its bin where `choose` has no choice.
     """
     width, sign = steps.column, np.sign(bins)
     magnitude = np.abs(bins)
     zero = sign == 0
     outward = np.where(sign < 0, -offsets, offsets).astype(np.int32)
-    middle = magnitude * width + (width * steps.outward) // 64 + ((outward * width) >> 8)
-    middle[zero] = ((outward * ((width * (32 + steps.outward)) >> 5)) >> 8)[zero]
-    value = (middle + STEP_UNIT // 2) // STEP_UNIT
-    lowest = -((steps.lead - magnitude * width) // STEP_UNIT)
-    highest = -((steps.lead - (magnitude + 1) * width) // STEP_UNIT) - 1
+    shift = np.where(zero, 0, width * steps.outward // 64)
+    value = (magnitude * width + shift + ((outward * width) >> 8) + STEP_UNIT // 2) // STEP_UNIT
+    lowest = -((width * steps.reach[:, None, None] // 64 - magnitude * width) // STEP_UNIT)
+    highest = -((width // 2 - (magnitude + 1) * width) // STEP_UNIT) - 1
     lowest[zero] = -highest[zero]
-    margin = np.minimum(steps.margin[:, None, None], (highest - lowest) // 3)
+    margin = np.minimum(steps.margin[:, None, None], (highest - lowest) // 2)
     value = np.clip(value, lowest + margin, highest - margin)
     signed: Integers = np.where(sign < 0, -value, value)
     return signed

@@ -13,7 +13,7 @@ import pytest
 from service import codec
 from service.codec import container
 from service.codec.container import ALPHA, GREY, ICC, LOSSLESS, Header
-from service.codec.tile import LOW_TABLES
+from service.codec.lowest import LOW_TABLES
 from tests.codec.samples import picture_of, put_together, rich_of, take_apart
 
 MEMORY_BYTES = 64 * 2**20

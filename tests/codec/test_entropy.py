@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
-from service.codec.entropy import BIN_LIMIT, PRECISION_BITS, Decoder, Encoder, Tables, make_tables, symbols_of
+from service.codec.entropy import (
+    BIN_LIMIT,
+    COST_UNIT,
+    ESCAPE_COST,
+    PRECISION_BITS,
+    Decoder,
+    Encoder,
+    Tables,
+    make_tables,
+    symbols_of,
+)
 
 SCALES = 2
 HALVES = (2, 2, 40)
@@ -23,7 +33,8 @@ def small_tables() -> Tables:
         frequencies += row
         starts.append(len(frequencies))
     choice = np.array([[0, 1, 1, 1, 1], [2] * 5], np.int16)
-    return make_tables(np.array(frequencies, np.uint32), np.array(starts, np.int64), choice)
+    prices = np.rint((PRECISION_BITS - np.log2(frequencies)) * COST_UNIT).astype(np.int16)
+    return make_tables(np.array(frequencies, np.uint32), np.array(starts, np.int64), choice, prices)
 
 
 TABLES = small_tables()
@@ -133,3 +144,17 @@ def test_an_endless_escape_is_damage(monkeypatch):
     monkeypatch.setattr(decoder, "_bit", lambda: 0)
     with pytest.raises(codec.CorruptStreamError, match="escape is too long"):
         decoder._escaped(2)
+
+
+def test_costs_are_what_coding_takes():
+    rng = np.random.default_rng(3)
+    bins = rng.integers(-2, 3, 20_000).astype(np.int32)
+    means, scales = (np.zeros(bins.size, np.int16) for _ in range(2))
+    words = there_and_back(bins, means, scales, TABLES)
+    assert TABLES.costs(bins, means, scales).sum() / COST_UNIT == pytest.approx(8 * len(words), rel=0.01)
+
+
+def test_a_bin_outside_its_table_costs_the_escape_and_more():
+    bins, nothing = np.array([2, 3, -3], np.int32), np.zeros(3, np.int16)
+    inside, above, below = TABLES.costs(bins, nothing, nothing)
+    assert above == below == PRECISION_BITS * COST_UNIT + ESCAPE_COST > inside

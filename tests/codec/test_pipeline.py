@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+from collections import Counter
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from service import codec
 from service.codec import lattice
+from service.codec.clock import Clock
+from service.codec.container import LAST_CODE
 from tests.codec.samples import (
     Pixels,
     alpha_of,
@@ -20,6 +24,7 @@ from tests.codec.samples import (
     take_apart,
 )
 
+R = TypeVar("R")
 SIZES = [(1, 1), (1, 7), (7, 1), (2, 2), (8, 8), (9, 8), (13, 5), (97, 131)]
 LOSSLESS = codec.Target(quality=100)
 
@@ -147,11 +152,35 @@ def test_a_psnr_no_lossy_quality_reaches_gives_lossless(models):
     assert (encoded.quality, encoded.psnr_db) == (100, math.inf)
 
 
-def test_a_budget_nothing_fits_says_what_would(models):
-    picture = picture_of(61, 70)
+class Counting:
+    """Runs tile steps at once and counts them."""
+
+    def __init__(self) -> None:
+        self.ops: Counter[str] = Counter()
+
+    def run(self, step: codec.Step[R], clock: Clock) -> R:
+        self.ops[step.op] += 1
+        return codec.DIRECT.run(step, clock)
+
+
+def test_a_budget_nothing_fits_says_what_would_and_tries_no_code_twice(models):
+    picture, counting = picture_of(61, 70), Counting()
     smallest = len(encode(picture, models, 1).stream)
     with pytest.raises(codec.TargetError, match=str(smallest)):
-        codec.encode(picture, models.default, codec.Target(max_bytes=smallest // 2))
+        codec.encode(picture, models.default, codec.Target(max_bytes=smallest // 2), runner=counting)
+    assert counting.ops["analyse"] == 1
+    assert counting.ops["encode"] <= (LAST_CODE + 1).bit_length()
+
+
+def test_every_tile_step_goes_through_the_runner(models):
+    counting, picture = Counting(), rich_of(20, lattice.TILE + 3)
+    stream = codec.encode(picture, models.default, codec.Target(quality=50), runner=counting).stream
+    # Two tiles of the picture and two of its alpha.
+    assert counting.ops == {"analyse": 4, "encode": 4}
+    codec.decode(stream, models, runner=counting)
+    assert counting.ops == {"analyse": 4, "encode": 4, "decode": 4}
+    codec.re_encode(stream, models, codec.Target(quality=40), runner=counting)
+    assert counting.ops == {"analyse": 4, "encode": 6, "decode": 8}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""quantise: every reconstruction point is in its own bin, whatever the step, dead zone, margin and offset."""
+"""quantise: every reconstruction point finds its own bin again, whatever the step, shift, margin, offset and prior."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
-from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, dequantise, quantise
+from service.codec.entropy import Tables
+from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, quantise
 
-IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, 0, np.zeros(1, np.int32))
+NOTHING = np.zeros(1, np.int32)
+IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, NOTHING, NOTHING, NOTHING)
 
 
-def steps_of(width: int, dead: int = 0, outward: int = 0, margin: int = 0) -> Steps:
-    return Steps(np.array([width], np.int32), dead, outward, np.array([margin], np.int32))
+def steps_of(width: int, outward: int = 0, reach: int = 32, margin: int = 0, weight: int = 0) -> Steps:
+    columns = [np.array([value], np.int32) for value in (width, reach, margin, weight)]
+    return Steps(columns[0], outward, *columns[1:])
 
 
 def column(values: list[int] | range) -> NDArray[np.int32]:
@@ -22,25 +25,40 @@ def column(values: list[int] | range) -> NDArray[np.int32]:
 
 @st.composite
 def settings_of_a_channel(draw) -> Steps:
-    dead = draw(st.integers(0, 31))
-    return steps_of(draw(st.integers(STEP_UNIT, 65_535)), dead, draw(st.integers(0, dead)), draw(st.integers(0, 40)))
+    width = draw(st.integers(STEP_UNIT, 65_535))
+    return steps_of(
+        width,
+        draw(st.integers(0, 31)),
+        draw(st.integers(0, 32)) if width >= 4 * STEP_UNIT else 32,
+        draw(st.integers(0, 40)),
+        draw(st.integers(0, 400)),
+    )
+
+
+def chosen(latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, scale: int) -> NDArray[np.int32]:
+    said = [np.full(latent.shape, value, np.int16) for value in (mean, scale)]
+    return choose(latent, steps, *said, tables)
 
 
 @given(
-    steps=settings_of_a_channel(), bins=st.lists(st.integers(-3000, 3000), min_size=1), offset=st.integers(-127, 127)
+    steps=settings_of_a_channel(),
+    bins=st.lists(st.integers(-3000, 3000), min_size=1),
+    offset=st.integers(-127, 127),
+    mean=st.integers(-400, 400),
+    scale=st.integers(0, 69),
 )
-def test_every_reconstruction_point_lies_in_its_own_bin(steps, bins, offset):
+def test_every_reconstruction_point_finds_its_own_bin_again(models, steps, bins, offset, mean, scale):
     bins = [b for b in bins if abs(b) * int(steps.width[0]) < STATE_LIMIT * STEP_UNIT] or [0]
     offsets = np.full((1, len(bins), 1), offset, np.int16)
     points = dequantise(column(bins), offsets, steps)
     assert quantise(points, steps).ravel().tolist() == bins
+    assert chosen(points, steps, models.default.tables.entropy, mean, scale).ravel().tolist() == bins
 
 
 @given(steps=settings_of_a_channel(), values=st.lists(st.integers(-STATE_LIMIT, STATE_LIMIT), min_size=1))
 def test_bins_are_those_of_the_formula(steps, values):
     width = int(steps.width[0])
-    lead = width * (32 - steps.dead) // 64
-    expected = [(1 if v >= 0 else -1) * ((abs(v) * STEP_UNIT + lead) // width) for v in values]
+    expected = [(1 if v >= 0 else -1) * ((abs(v) * STEP_UNIT + width // 2) // width) for v in values]
     assert quantise(column(values), steps).ravel().tolist() == expected
 
 
@@ -49,6 +67,38 @@ def test_bins_never_fall_as_values_rise(steps):
     bins = quantise(column(range(-4998, 4999, 7)), steps).ravel()
     assert (np.diff(bins) >= 0).all()
     np.testing.assert_array_equal(bins, -bins[::-1])
+
+
+@given(
+    values=st.lists(st.integers(-60_000, 60_000), min_size=1),
+    steps=settings_of_a_channel(),
+    mean=st.integers(-40, 40),
+    scale=st.integers(0, 69),
+)
+def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(models, values, steps, mean, scale):
+    tables, latent = models.default.tables.entropy, column(values)
+    nearest, taken = quantise(latent, steps).ravel(), chosen(latent, steps, tables, mean, scale).ravel()
+    moved = nearest != taken
+    np.testing.assert_array_equal(taken[moved], (nearest - np.sign(nearest))[moved])
+    said = [np.full(latent.size, value, np.int16) for value in (mean, scale)]
+    saved = tables.costs(nearest, *said) - tables.costs(taken, *said)
+    assert (saved[moved] > 0).all()
+
+
+def test_without_a_weight_the_nearest_bin_is_taken(models):
+    latent, steps = column(range(-900, 900)), steps_of(64 * 40, outward=8, reach=0)
+    taken = chosen(latent, steps, models.default.tables.entropy, 0, 0)
+    np.testing.assert_array_equal(taken, quantise(latent, steps))
+
+
+def test_a_cheap_weight_moves_what_the_prior_thinks_unlikely_and_a_dear_one_does_not(models):
+    tables, latent = models.default.tables.entropy, column([24, -24, 39])
+    cheap, dear = (steps_of(64 * 40, outward=8, reach=0, weight=weight) for weight in (40, 4000))
+    assert chosen(latent, cheap, tables, 0, 0).ravel().tolist() == [0, 0, 0]
+    assert chosen(latent, dear, tables, 0, 0).ravel().tolist() == [1, -1, 1]
+    assert chosen(column([40, 41, -59]), cheap, tables, 0, 0).ravel().tolist() == [1, 1, -1], (
+        "out of the reach of choice"
+    )
 
 
 @given(offset=st.integers(-127, 127))
@@ -79,18 +129,33 @@ def test_a_margin_keeps_points_away_from_thresholds():
     assert extremes == [128 + 30, 383 - 30]
 
 
+def test_a_reach_keeps_points_above_where_the_encoder_has_a_choice():
+    points = [dequantise(column([1]), np.full((1, 1, 1), -127, np.int16), steps_of(64 * 256, reach=r)) for r in (0, 16)]
+    assert [p.item() for p in points] == [256, 256 - 64]
+
+
+def test_an_outward_shift_moves_points_but_not_zero():
+    points = dequantise(column([-2, -1, 0, 1]), np.zeros((1, 4, 1), np.int16), steps_of(64 * 256, outward=8))
+    assert points.ravel().tolist() == [-512 - 32, -256 - 32, 0, 256 + 32]
+
+
 def test_each_channel_has_its_own_step():
-    steps = Steps(np.array([64, 128, 640], np.int32), 0, 0, np.zeros(3, np.int32))
+    nothing = np.zeros(3, np.int32)
+    steps = Steps(np.array([64, 128, 640], np.int32), 0, nothing, nothing, nothing)
     latent = np.full((3, 1, 1), 20, np.int32)
     assert quantise(latent, steps).ravel().tolist() == [20, 10, 2]
-    assert steps.channels(1, 3).width.tolist() == [128, 640]
+    assert steps.channels(slice(1, 3)).width.tolist() == [128, 640]
 
 
 def test_shipped_steps_keep_the_format_s_promises(models: codec.ModelSet):
     tables = models.default.tables
     assert tables.steps.shape == (785, models.default.levels, 12)
     assert tables.steps.min() >= STEP_UNIT
-    assert ((tables.dead >= 0) & (tables.dead < 32)).all()
+    assert ((tables.outward >= 0) & (tables.outward < 32)).all()
+    assert ((tables.reaches >= 0) & (tables.reaches <= 32)).all()
+    assert (tables.reaches[tables.steps < 4 * STEP_UNIT] == 32).all(), "the part points lie in is never empty"
+    assert (tables.reaches + tables.outward[:, None, None] >= 8).all(), "a point without an offset is within reach"
+    assert tables.weights.min() > 0
     odd = tables.steps // (tables.steps & -tables.steps)
     assert odd.max() < 2**10, "steps have at most ten significant bits"
     # A hair of noise from the learned gains may be left, but quality must not turn back over a whole point.

@@ -127,6 +127,9 @@ def test_models_and_info(client: TestClient, models: codec.ModelSet, png: bytes,
     assert info["version"] == __version__
     assert info["limits"]["pixels"] == 50_000_000
     assert info["models"] == served
+    assert info["runtime"]["providers"].keys() == {"CPUExecutionProvider"}
+    assert info["runtime"]["intra_op_threads"] == 1
+    assert info["batch"]["items"] >= 1
     for name in (models.default.id, models.default.name):
         assert client.post("/encode", params={"model": name}, content=png).content == stream
 
@@ -142,7 +145,7 @@ def test_probes_and_metrics(client: TestClient, png: bytes):
     assert 'bijou_http_requests_total{code="404",method="GET",route="unmatched"}' in text
     assert 'bijou_stage_duration_seconds_count{op="encode",stage="flow"}' in text
     assert "/no/such/route" not in text
-    assert "bijou_queue_requests 0.0" in text
+    assert 'bijou_queue_requests{op="encode"} 0.0' in text
 
 
 def test_api_description_covers_bodies_headers_and_problems(client: TestClient):
@@ -201,7 +204,7 @@ def test_full_queue_is_shed_while_probes_answer(serving: Serving, gate: threadin
         codes: list[int] = []
         thread = threading.Thread(target=lambda: codes.append(client.post("/inspect", content=stream).status_code))
         thread.start()
-        while not client.app.state.service.workers.taken:  # type: ignore[attr-defined]
+        while not client.app.state.service.flights.budget.taken:  # type: ignore[attr-defined]
             pass
         refused = client.post("/inspect", content=stream)
         assert (refused.status_code, refused.json()["type"]) == (503, "urn:bijou:problem:queue-full")
@@ -219,6 +222,6 @@ def test_deadline_answers_but_keeps_the_slot_of_a_busy_thread(serving: Serving, 
         assert (late.status_code, late.json()["type"]) == (504, "urn:bijou:problem:deadline")
         assert client.post("/inspect", content=stream).status_code == 503
         gate.set()
-        while client.app.state.service.workers.taken:  # type: ignore[attr-defined]
+        while client.app.state.service.flights.budget.taken:  # type: ignore[attr-defined]
             pass
         assert client.post("/inspect", content=stream).status_code == 200

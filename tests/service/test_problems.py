@@ -52,6 +52,7 @@ def test_every_error_class_has_a_row(cls: type[Exception]):
         (f"/encode?quality={SECRET}", b"x", 422, "bad-option"),
         ("/encode?quality=5&max_bytes=9", b"x", 422, "bad-option"),
         ("/encode?target_bpp=inf", b"x", 422, "bad-option"),
+        ("/encode?quality=5&quality=6", b"x", 422, "bad-option"),
         ("/encode?metadata=some", b"x", 422, "bad-option"),
         (f"/encode?{SECRET}=1", b"x", 422, "bad-option"),
         (f"/encode?model=%0a{SECRET}", b"x", 422, "bad-option"),

@@ -1,4 +1,4 @@
-"""The bounded pool: slots are never lost, jobs never run on the event loop."""
+"""workers: jobs never run on the event loop, and a stopped one never begins."""
 
 from __future__ import annotations
 
@@ -7,47 +7,81 @@ import threading
 
 import pytest
 
-from service.problems import QueueFullError
+from service.cancellation import Cancellation, StoppedError
 from service.workers import CodecWorkers
+
+PATIENCE_S = 30.0
 
 
 def test_jobs_run_in_threads_and_errors_pass_through():
     async def scenario() -> None:
-        workers = CodecWorkers(workers=1, slots=1)
-        with workers.slot() as slot:
-            done = await slot.run(threading.current_thread)
+        workers = CodecWorkers(workers=1)
+        done = await workers.run(threading.current_thread, Cancellation())
         assert done.value is not threading.main_thread()
         assert done.queue_s >= 0
-        with pytest.raises(ZeroDivisionError), workers.slot() as slot:
-            await slot.run(lambda: 1 // 0)
-        assert workers.taken == 0
+        with pytest.raises(ZeroDivisionError):
+            await workers.run(lambda: 1 // 0, Cancellation())
         workers.close()
 
     asyncio.run(scenario())
 
 
-def test_no_more_slots_than_allowed():
+@pytest.mark.parametrize("reason", ["deadline", "disconnect", "drain"])
+def test_a_job_stopped_before_a_thread_takes_it_never_begins(reason):
     async def scenario() -> None:
-        workers = CodecWorkers(workers=1, slots=2)
-        with workers.slot(), workers.slot():
-            with pytest.raises(QueueFullError) as refused:
-                workers.slot()
-            assert refused.value.retry_after_s >= 1
-        assert workers.taken == 0
-        workers.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_slot_left_early_is_given_back_when_its_thread_ends():
-    async def scenario() -> None:
-        workers, opened = CodecWorkers(workers=1, slots=1), threading.Event()
-        with workers.slot() as slot, pytest.raises(TimeoutError):
-            await asyncio.wait_for(slot.run(lambda: opened.wait(30)), 0.01)
-        assert workers.taken == 1
+        workers, opened, ran = CodecWorkers(workers=1), threading.Event(), []
+        blocking = asyncio.create_task(workers.run(lambda: opened.wait(PATIENCE_S), Cancellation()))
+        token = Cancellation()
+        waiting = asyncio.create_task(workers.run(lambda: ran.append(1), token))
+        await asyncio.sleep(0.01)
+        token.cancel(reason)
+        with pytest.raises(StoppedError) as stopped:
+            await asyncio.wait_for(waiting, PATIENCE_S)
+        assert (stopped.value.reason, stopped.value.stage) == (reason, "pool")
+        assert not blocking.done(), "the thread was still busy"
+        with pytest.raises(StoppedError):
+            await workers.run(lambda: ran.append(2), token)
         opened.set()
-        while workers.taken:  # noqa: ASYNC110  the pool has no event to wait for
-            await asyncio.sleep(0.001)
+        assert (await blocking).value
+        assert not ran
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_whose_deadline_passes_while_it_waits_never_begins():
+    async def scenario() -> None:
+        workers, opened, ran = CodecWorkers(workers=1), threading.Event(), []
+        blocking = asyncio.create_task(workers.run(lambda: opened.wait(PATIENCE_S), Cancellation()))
+        waiting = asyncio.create_task(workers.run(lambda: ran.append(1), Cancellation(0.01)))
+        await asyncio.sleep(0.05)
+        opened.set()
+        await blocking
+        with pytest.raises(StoppedError) as stopped:
+            await waiting
+        assert (stopped.value.reason, stopped.value.stage, ran) == ("deadline", "pool", [])
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_running_job_is_waited_for():
+    async def scenario() -> None:
+        workers, opened, began = CodecWorkers(workers=1), threading.Event(), threading.Event()
+
+        def job() -> str:
+            began.set()
+            assert opened.wait(PATIENCE_S)
+            return "done"
+
+        token = Cancellation()
+        running = asyncio.create_task(workers.run(job, token))
+        assert await asyncio.to_thread(began.wait, PATIENCE_S)
+        token.cancel("disconnect")
+        await asyncio.sleep(0.01)
+        assert not running.done()
+        opened.set()
+        assert (await running).value == "done"
         workers.close()
 
     asyncio.run(scenario())

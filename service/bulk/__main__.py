@@ -1,0 +1,5 @@
+"""`python -m service.bulk`."""
+
+from service.bulk.cli import main
+
+main()
