@@ -26,6 +26,8 @@ from model_export.tables import (
     count_residuals,
     fitted,
     integer_tables,
+    measured_noise,
+    nominal_noise,
     parametric,
     table_layout,
 )
@@ -34,6 +36,8 @@ from service.codec.artifact import MANIFEST_FORMAT, Model, RuntimeOptions, model
 from service.codec.golden import golden_check, write_golden
 
 log = logging.getLogger(__name__)
+
+NOISE_PICTURES = 12
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,12 @@ def golden_picture() -> bytes:
 
 
 def write_artifact(
-    model: CodecModel, folder: Path, frequencies: Frequencies, provenance: Provenance, bounds: dict[str, int]
+    model: CodecModel,
+    folder: Path,
+    frequencies: Frequencies,
+    noise: NDArray[np.float64],
+    provenance: Provenance,
+    bounds: dict[str, int],
 ) -> None:
     """Write graphs, tables and manifest of a model in exact mode."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +72,7 @@ def write_artifact(
     with torch.no_grad():
         for name, graph in graphs_of(model.flow, model.prior, model.config.levels * KNOTS).items():
             (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
-    arrays: dict[str, Any] = integer_tables(model, layout, frequencies)
+    arrays: dict[str, Any] = integer_tables(model, layout, frequencies, noise)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     (folder / "tables.npz").write_bytes(buffer.getvalue())
@@ -102,14 +111,15 @@ def export(
     log.info("bounds proven, the largest is %d of %d", max(bounds.values()), 2**24)
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary) / "draft"
-        write_artifact(model, draft, parametric(table_layout()), provenance, bounds)
+        write_artifact(model, draft, parametric(table_layout()), nominal_noise(model), provenance, bounds)
         artifact = open_model(draft, options)
         verify_bijection(artifact)
         verify_graphs(model, artifact)
         log.info("torch = ONNX Runtime, the flow is a bijection")
         if pictures:
+            noise = measured_noise(artifact, pictures[:NOISE_PICTURES])
             tables = fitted(table_layout(), count_residuals(artifact, pictures))
-            write_artifact(model, draft, tables, provenance, bounds)
+            write_artifact(model, draft, tables, noise, provenance, bounds)
             log.info("tables fitted on %d pictures", len(pictures))
         artifact = open_model(draft, options)
         write_golden(artifact, draft / "golden", golden_picture())

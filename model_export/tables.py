@@ -34,6 +34,7 @@ from service.codec.artifact import Model
 from service.codec.clock import Clock
 from service.codec.container import LAST_CODE
 from service.codec.entropy import COST_UNIT, PRECISION_BITS, Encoder, Symbols, Tables
+from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
 from service.codec.tile import analyse, encode_tiles
 
@@ -46,8 +47,14 @@ STEP_DIGITS = 10
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
 SQUASH_SIZE = 2**15
-MARGIN = 1.2
-"""About four standard deviations of the rounding of pixels, in grey levels over the band's norm."""
+NOMINAL_NOISE = 0.3
+"""Standard deviation of a latent value after rounding to pixels and back, in grey levels over the band's norm."""
+MARGIN, NARROWEST = 4.0, 9.0
+"""Distance of points from thresholds, and width of the narrowest bin up to FAITHFUL_STEP, in standard deviations."""
+FAITHFUL_STEP = 3.0
+"""Down to this base step, in grey levels, bins are kept wide enough to survive the rounding of pixels."""
+NOISE_CODE = 440
+"""Quality code (56) at which the noise is measured; it hardly depends on it."""
 QUALITIES = ((1.0, 175.0), (90.0, 3.0), (99.0, 0.75))
 """Base step in grey levels at some qualities; geometric in between. Down to a step of about 3 a bin is wide enough
 for the rounding of pixels not to matter, which is what re-encoding up to quality 90 asks for."""
@@ -94,7 +101,9 @@ def logistic_masses(scale: float, fraction: int) -> NDArray[np.float64]:
     """Masses of residuals -half ... half and of the escape."""
     half = half_of(scale)
     edges = (np.arange(-half, half + 2) - 0.5 - (fraction / 8 if scale < FRACTION_SCALE else 0)) / scale
-    inside = np.abs(np.diff(expit(-np.abs(edges)) * np.sign(edges) * -1 + (edges > 0)))
+    low, high = edges[:-1], edges[1:]
+    # Differences of small numbers in either tail.
+    inside = np.where(low > 0, expit(-low) - expit(-high), expit(high) - expit(low))
     return np.append(np.maximum(inside, 1e-12), max(1 - inside.sum(), ESCAPE_MASS))
 
 
@@ -178,8 +187,32 @@ def positions_of_codes() -> NDArray[np.float64]:
     return np.rint((log2_step - LOG2_AT_ZERO) / (LOG2_AT_LAST - LOG2_AT_ZERO) * LAST_POSITION)
 
 
-def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequencies) -> dict[str, NDArray[np.generic]]:
-    """Everything tables.npz holds."""
+def nominal_noise(model: CodecModel) -> NDArray[np.float64]:
+    """Standard deviation of latent values after rounding to pixels and back, [levels, 12], in lattice units."""
+    return np.asarray(NOMINAL_NOISE * lattice.LOSSY_UNIT / model.quantiser.norms.double().numpy())
+
+
+def measured_noise(model: Model, pictures: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """The same, measured on decoded pictures; clipping is left out."""
+    squares, counts, unit = np.zeros((model.levels, 12)), np.zeros((model.levels, 1)), lattice.LOSSY_UNIT
+    for pixels in pictures:
+        clock = Clock()
+        latent = analyse(lattice.to_planes(pixels, unit), model, unit, clock)
+        planes = encode_tiles(latent, model, [NOISE_CODE], clock)[0].planes
+        assert planes is not None
+        decoded, rounded = planes, (np.rint(planes / unit) * unit).astype(np.float32)
+        for level in range(lattice.levels_of(*pixels.shape[:2])):
+            (decoded, *exact), (rounded, *noisy) = (forward(p, model, level, unit) for p in (decoded, rounded))
+            difference = np.concatenate([rounded, *noisy], 1) - np.concatenate([decoded, *exact], 1)
+            squares[level] += np.square(difference[0], dtype=np.float64).sum((1, 2))
+            counts[level] += difference[0, 0].size
+    return np.sqrt(squares / np.maximum(counts, 1))
+
+
+def integer_tables(
+    model: CodecModel, layout: TableLayout, frequencies: Frequencies, noise: NDArray[np.float64]
+) -> dict[str, NDArray[np.generic]]:
+    """Everything tables.npz holds; noise as in `nominal_noise`."""
     levels, codes = model.config.levels, torch.from_numpy(positions_of_codes()).float()
     with torch.no_grad():
         grey = torch.stack([model.quantiser.steps(codes, level) for level in range(levels)], 1).double().numpy()
@@ -188,11 +221,14 @@ def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequenc
     steps = np.vectorize(lambda v: dyadic(v, STEP_DIGITS))(np.maximum(grey * units, STEP_UNIT))
     steps = np.rint(steps).astype(np.int32)
     reading = lattice.READ_UNIT / lattice.LOSSY_UNIT
+    # Edges are read in the steps the networks were trained with; what follows widens some of them.
     edges = np.concatenate([EDGE_SCALE * STEP_UNIT / (reading * steps[:, :, :3]), np.full((1, levels, 3), EDGE_SCALE)])
     shifts = outward_shift(log2_delta(codes)).numpy() * 64
-    norms = model.quantiser.norms.double().numpy()
+    base = torch.exp2(log2_delta(codes)).double().numpy()
+    narrowest = NARROWEST * noise * np.minimum(1, base / FAITHFUL_STEP)[:, None, None] * STEP_UNIT
+    steps = np.rint(np.vectorize(lambda v: dyadic(v, STEP_DIGITS))(np.maximum(steps, narrowest))).astype(np.int32)
     # Where a bin is narrow the encoder has less of a choice, so that a margin fits on both sides of a point.
-    reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * (2 * MARGIN / (norms * grey) - 0.5))
+    reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * (2 * MARGIN * noise * STEP_UNIT / steps - 0.5))
     sizes, units_of_activation = np.arange(SQUASH_SIZE), 2**ACTIVATION_BITS
     squash = np.rint(units_of_activation * np.log2(1 + sizes))
     linear = np.minimum(sizes * units_of_activation // 2**LINEAR_BITS, ACTIVATION_LIMIT)
@@ -207,7 +243,7 @@ def integer_tables(model: CodecModel, layout: TableLayout, frequencies: Frequenc
         "weights": np.rint(weights * WEIGHT_UNIT).astype(np.int32),
         "outward": np.rint(shifts).astype(np.int32),
         "reaches": np.ceil(reaches).clip(0, 32).astype(np.int32),
-        "margins": np.floor(MARGIN * lattice.LOSSY_UNIT / norms).astype(np.int32),
+        "margins": np.floor(MARGIN * noise).astype(np.int32),
         "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
         "low_scales": model.prior.low_scales.numpy().astype(np.float32),
         "low_gains": gains,

@@ -61,7 +61,7 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
         if result.planes is not None:
             part = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
             decode = functools.partial(_pixels_of, unit=latent.unit, grey=picture.grey)
-            if not source.of_stream:
+            if code is not None and code <= saturation.LAST_CODE and not source.of_stream:
                 again = functools.partial(_encode_planes, unit=latent.unit, code=code, run=run)
                 result = saturation.settle(result, picture.pixels[part], latent.unit, again, decode)
             with run.clock.room("image"):

@@ -290,7 +290,7 @@ def test_a_picture_of_several_tiles(quality, wide, models):
         expected = shrunk(wide.pixels, scale)
         assert small.shape == expected.shape
         assert psnr_db(small, expected) > 20
-    half = codec.decode(encoded.stream[: len(encoded.stream) * 9 // 10], models, prefix=True)
+    half = codec.decode(encoded.stream[:-1], models, prefix=True)
     np.testing.assert_array_equal(
         half.picture.pixels, codec.decode(encoded.stream, models, scale=half.scale).picture.pixels
     )

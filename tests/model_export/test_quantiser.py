@@ -32,20 +32,20 @@ def steps_of(weight: float, shift: int) -> Steps:
 
 
 @given(
-    scale=st.integers(15, 45),
-    eighths=st.integers(-4, 4),
+    scale_and_eighths=st.tuples(st.integers(15, 26), st.integers(-4, 4)) | st.tuples(st.integers(27, 45), st.just(0)),
     weight=st.sampled_from([2.0, 6.0, 12.0]),
     shift=st.integers(0, 8),
 )
-def test_the_twin_chooses_the_codec_s_bins(tables, scale, eighths, weight, shift):
-    latent = np.random.default_rng(scale).normal(0, 1.5 * WIDTH, (1, 40, 40)).astype(np.int32)
+def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, shift):
+    scale, eighths = scale_and_eighths
+    latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
     said = [np.full(latent.shape, value, np.int16) for value in (eighths, scale)]
     exact = choose(latent, steps_of(weight, shift), *said, tables)
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
     twin = choose_bins(torch.from_numpy(latent / np.float32(WIDTH)), torch.tensor(weight), outward, price)
-    assert (twin.numpy() == exact).mean() > 0.985
+    assert (twin.numpy() == exact).mean() > 0.99
 
 
 @given(offset=st.integers(-127, 127), shift=st.integers(0, 8))
