@@ -56,7 +56,7 @@ check: install-test  ## Lint, types, import contracts
 
 .PHONY: test
 test: check  ## Check, then run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: install-test  ## Measure speed and memory beside other codecs

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from service import __version__, cli_remote, codec, operations
+from service.bulk.cli import app as bulk_app
 from service.cli_files import Work, explain, fail, run_files
 from service.cli_options import (
     Files,
@@ -42,6 +43,7 @@ from service.settings import Settings, SettingsError, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(cli_remote.app, name="remote")
+app.add_typer(bulk_app, name="bulk")
 
 
 @app.command()

@@ -36,8 +36,8 @@ def settings_of_a_channel(draw) -> Steps:
 
 
 def chosen(latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, scale: int) -> NDArray[np.int32]:
-    said = [np.full(latent.shape, value, np.int16) for value in (mean, scale)]
-    return choose(latent, steps, *said, tables)
+    means, scales = (np.full(latent.shape, value, np.int16) for value in (mean, scale))
+    return choose(latent, steps, means, scales, tables)
 
 
 @given(
@@ -80,13 +80,14 @@ def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(model
     nearest, taken = quantise(latent, steps).ravel(), chosen(latent, steps, tables, mean, scale).ravel()
     moved = nearest != taken
     np.testing.assert_array_equal(taken[moved], (nearest - np.sign(nearest))[moved])
-    said = [np.full(latent.size, value, np.int16) for value in (mean, scale)]
+    said = np.full(latent.size, mean, np.int16), np.full(latent.size, scale, np.int16)
     place, width, shift = np.abs(latent.ravel()) * STEP_UNIT, int(steps.width[0]), steps.outward / 64
 
     def loss(bins: NDArray[np.int32]) -> NDArray[np.float64]:
         """Bits, and distortion in what it is worth in bits."""
         point = np.abs(bins) + shift * (bins != 0)
-        return tables.costs(bins, *said) / 256 + (place / width - point) ** 2 * int(steps.weight[0]) / 16
+        distortion: NDArray[np.float64] = (place / width - point) ** 2 * int(steps.weight[0]) / 16
+        return distortion + tables.costs(bins, *said) / 256
 
     rounding = 0.02 * int(steps.weight[0]) / 16 + 0.01
     assert (loss(taken) <= loss(nearest) + rounding).all()

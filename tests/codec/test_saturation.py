@@ -12,7 +12,7 @@ UNIT = lattice.LOSSY_UNIT
 
 
 def bright_and_dark() -> codec.Picture:
-    """A grainy slope with burnt highlights, drowned shadows and a saturated red: quantisation overshoots around them."""
+    """A grainy slope with burnt highlights, drowned shadows and a saturated red; quantisation overshoots there."""
     rows, columns = np.mgrid[0:96, 0:128]
     slope = np.stack([40 + columns, 60 + rows, 150 - rows // 2], 2) + np.random.default_rng(5).integers(
         -9, 10, (96, 128, 3)

@@ -39,8 +39,8 @@ def steps_of(weight: float, shift: int) -> Steps:
 def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, shift):
     scale, eighths = scale_and_eighths
     latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
-    said = [np.full(latent.shape, value, np.int16) for value in (eighths, scale)]
-    exact = choose(latent, steps_of(weight, shift), *said, tables)
+    means, scales = (np.full(latent.shape, value, np.int16) for value in (eighths, scale))
+    exact = choose(latent, steps_of(weight, shift), means, scales, tables)
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
