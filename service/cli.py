@@ -59,6 +59,8 @@ def serve(
     settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
     try:
         raise typer.Exit(run_server(settings))
+    except SettingsError as error:
+        fail(str(error), 2)
     except codec.BijouError as error:
         fail(*explain(error))
 

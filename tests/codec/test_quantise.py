@@ -86,8 +86,8 @@ def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(model
     def loss(bins: NDArray[np.int32]) -> NDArray[np.float64]:
         """Bits, and distortion in what it is worth in bits."""
         point = np.abs(bins) + shift * (bins != 0)
-        distortion: NDArray[np.float64] = (place / width - point) ** 2 * int(steps.weight[0]) / 16
-        return distortion + tables.costs(bins, *said) / 256
+        distortion = (place / width - point) ** 2 * int(steps.weight[0]) / 16
+        return np.asarray(distortion + tables.costs(bins, *said) / 256)
 
     rounding = 0.02 * int(steps.weight[0]) / 16 + 0.01
     assert (loss(taken) <= loss(nearest) + rounding).all()
