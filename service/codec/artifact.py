@@ -28,7 +28,7 @@ from service.codec.entropy import Tables, make_tables
 from service.codec.errors import DeviceError, ModelError, UnknownModelError
 
 GRAPHS = ("forward", "inverse", "trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 TABLES = frozenset(
     {
         *(
