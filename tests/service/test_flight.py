@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from service.cancellation import Cancellation
 
 from service import codec, operations
+from service.cancellation import Cancellation
 from tests.service.wire import Live, get, listen, post, read_answer, wait_for
 
 PIXELS = 45 * 61
