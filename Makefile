@@ -54,9 +54,12 @@ check: install-test  ## Lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-.PHONY: test
-test: check  ## Check, then run the tests
+.PHONY: test test-all
+test: PYTEST_ARGS += -m "not slow"
+test test-all: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+test:  ## Check, then run the tests (under ten minutes on two cores)
+test-all:  ## The same with the slow ones: tutorial, figures, bulk jobs
 
 .PHONY: bench
 bench: install-test  ## Measure speed and memory beside other codecs

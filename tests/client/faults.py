@@ -25,6 +25,8 @@ class Proxy:
         forever: What happens once they are used up.
         requests: How many came.
         retry_after_s: What a full service asks for.
+        held_after: Requests after so many wait until `released` is set; 0: none.
+        released: Lets held requests go on.
     """
 
     url: str = ""
@@ -33,6 +35,8 @@ class Proxy:
     requests: int = 0
     connections: int = 0
     retry_after_s: str = "0"
+    held_after: int = 0
+    released: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
@@ -73,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         self.proxy.requests += 1
+        if 0 < self.proxy.held_after < self.proxy.requests:
+            self.proxy.released.wait(60)
         fault = self.proxy.faults.popleft() if self.proxy.faults else self.proxy.forever
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         if fault == "drop":

@@ -132,18 +132,21 @@ class TestGoingOn:
         assert remote(*arguments, "20", "--force").returncode == 0
         assert outputs(out) != first
 
-    def test_two_hundred_pictures_interrupted_and_resumed(self, server: str, tmp_path: Path):
+    def test_two_hundred_pictures_interrupted_and_resumed(self, server: str, proxy: Proxy, tmp_path: Path):
+        proxy.held_after = 60  # the run cannot be over before it is interrupted
         given, out = tmp_path / "in", tmp_path / "out"
         given.mkdir()
         for i in range(200):
             (given / f"{i:03}.png").write_bytes(picture(i, 16))
-        arguments = command("encode", given, "-o", f"{out}/", "--url", server, "--quality", "40", "--jobs", "4")
+        arguments = command("encode", given, "-o", f"{out}/", "--url", proxy.url, "--quality", "40", "--jobs", "4")
         run = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while len(list(out.glob("*.bij"))) < 40:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # the signal is there before more answers are
+        proxy.released.set()
         _, said = run.communicate(timeout=60)
         assert run.returncode == INTERRUPTED, said
         assert "Traceback" not in said
