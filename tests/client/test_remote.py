@@ -103,6 +103,11 @@ class TestFolders:
         assert "failed" in done.stderr
 
 
+def heed_interrupts() -> None:
+    """Tests started in the background inherit that SIGINT is ignored; the run they interrupt must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class TestGoingOn:
     def test_what_is_done_is_not_done_again(self, folder: Path, proxy: Proxy, tmp_path: Path):
         out = tmp_path / "out"
@@ -139,7 +144,14 @@ class TestGoingOn:
         for i in range(200):
             (given / f"{i:03}.png").write_bytes(picture(i, 16))
         arguments = command("encode", given, "-o", f"{out}/", "--url", proxy.url, "--quality", "40", "--jobs", "4")
-        run = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_interrupts,  # noqa: PLW1509 - it resets one signal and starts no thread
+        )
         deadline = time.monotonic() + 120
         while len(list(out.glob("*.bij"))) < 40:
             assert time.monotonic() < deadline
