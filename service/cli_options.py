@@ -23,6 +23,7 @@ Output = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No summary and no progress.")]
+KeepSuffix = Annotated[bool, typer.Option("--keep-suffix", help="a.png gives a.png.bij, not a.bij.")]
 Quality = Annotated[float | None, typer.Option(help="1 to 100; 100 is lossless. Default 75.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="The same as --quality 100.")]
 TargetBpp = Annotated[float | None, typer.Option(help="Most bits per pixel.")]

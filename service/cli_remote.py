@@ -1,6 +1,6 @@
 """`bijou remote`: files and folders through a running service, several at once; started again, it goes on.
 
-Only this part of the command line needs the client's libraries, and it needs no ONNX Runtime of its own to do its work.
+Only this part of the command line needs the client's libraries.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from service.cli_options import (
     Force,
     Format,
     ImageQuality,
+    KeepSuffix,
     Lossless,
     MaxBytes,
     Metadata,
@@ -42,7 +43,6 @@ Url = Annotated[str, typer.Option(help="Where the service is.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="File whose first line is the API key.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Files in work at once.")]
 GiveUp = Annotated[float, typer.Option("--give-up-s", min=0, help="How long to try for one file.")]
-KeepSuffix = Annotated[bool, typer.Option("--keep-suffix", help="Write a.png.bij, not a.bij.")]
 URL_DEFAULT = "http://127.0.0.1:8000"
 
 

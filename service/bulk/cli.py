@@ -18,6 +18,7 @@ from service.cli_files import BAD_INPUT, OTHER, USAGE, explain, fail
 from service.cli_options import (
     Format,
     ImageQuality,
+    KeepSuffix,
     Lossless,
     MaxBytes,
     Metadata,
@@ -49,7 +50,6 @@ ManifestPath = Annotated[
 Address = Annotated[str | None, typer.Option(help="Of a Ray cluster (auto, ray://...); without: this machine.")]
 Workers = Annotated[int, typer.Option(min=0, help="Actors; 0: one for each GPU, else for each core.")]
 Gpus = Annotated[float, typer.Option("--gpus", min=0.01, help="GPUs of one actor, where there are some.")]
-KeepSuffix = Annotated[bool, typer.Option("--keep-suffix", help="a.png gives a.png.bij, not a.bij.")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,13 +28,17 @@ LAST_CODE = container.code_of(90)
 ROUNDS = 6
 
 
+Shown = tuple[CodedTile, Bytes8]
+"""A tile and the pixels it decodes to."""
+
+
 def settle(
-    first: CodedTile,
+    first: Shown,
     pixels: Bytes8,
     unit: int,
     encode: Callable[[Floats], CodedTile],
     decode: Callable[[CodedTile], Bytes8],
-) -> CodedTile:
+) -> Shown:
     """The tile whose decoded pixels agree best with the given ones; `first` unless this is the encoder's own output.
 
     Args:
@@ -45,12 +49,12 @@ def settle(
         decode: Gives the pixels of a tile.
     """
     saturated = ((pixels == 0) | (pixels == 255)).any(-1)
-    decoded = decode(first)
+    coded, decoded = first
     if not saturated.any() or _agreement(decoded[~saturated], pixels[~saturated]) < RECOGNISED_SHARE:
         return first
     reference = lattice.to_planes(pixels, unit)
     low, high = reference <= -lattice.CENTRE * unit, reference >= (255 - lattice.CENTRE) * unit
-    best, share, coded = first, _agreement(decoded, pixels), first
+    best, share = first, _agreement(decoded, pixels)
     for _ in range(ROUNDS):
         if share == 1 or coded.planes is None:
             break
@@ -58,9 +62,10 @@ def settle(
         previous, coded = coded, encode(np.where(low | high, beyond, reference))
         if coded.parts == previous.parts:
             break
-        agreement = _agreement(decode(coded), pixels)
+        decoded = decode(coded)
+        agreement = _agreement(decoded, pixels)
         if agreement > share:
-            best, share = coded, agreement
+            best, share = (coded, decoded), agreement
     return best
 
 

@@ -109,7 +109,7 @@ class Walk:
         if self.codes is None:
             # The decoder's low-pass is the forward flow's own; beyond the finest level there is none.
             return latent.lows[level - 1] if level else low, prior.features
-        return self._finer(low, self._details(prior, bins, level), level), prior.features
+        return self._finer(low, self._details(prior, bins, steps), level), prior.features
 
     def decode_level(
         self, level: int, low: Floats, parent: ort.OrtValue | None, decoders: Sequence[Decoder]
@@ -133,9 +133,10 @@ class Walk:
                 own = stacked(taken).reshape(means.shape)
             place(bins, number, own)
             prior.learn(number, own)
-        for tile, steps in zip(bins, self._steps(level), strict=True):
-            check_bins(tile, steps.channels(DETAILS))
-        details = self._details(prior, bins, level)
+        steps = self._steps(level)
+        for tile, own_steps in zip(bins, steps, strict=True):
+            check_bins(tile, own_steps.channels(DETAILS))
+        details = self._details(prior, bins, steps)
         return self._finer(low, details, level), details, prior.features
 
     def _steps(self, level: int) -> list[Steps]:
@@ -150,14 +151,14 @@ class Walk:
             for c in self.codes
         ]
 
-    def _details(self, prior: LevelPrior, bins: Integers, level: int) -> Floats:
+    def _details(self, prior: LevelPrior, bins: Integers, steps: Sequence[Steps]) -> Floats:
         """Bins of a level, [N, 9, h, w] -> its details as the decoder takes them."""
         if self.codes is None:
             return bins.astype(np.float32)
         with self.clock.room("prior"):
             offsets = prior.offsets()
         with self.clock.room("flow"):
-            each = zip(bins, offsets, self._steps(level), strict=True)
+            each = zip(bins, offsets, steps, strict=True)
             return stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each])
 
     def _finer(self, low: Floats, details: Floats, level: int) -> Floats:

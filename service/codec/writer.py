@@ -13,6 +13,7 @@ import numpy as np
 
 from service.codec import container, lattice, saturation
 from service.codec.arrays import Bytes8, Floats
+from service.codec.clock import Clock
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, Header, crc32c
 from service.codec.images import Picture
 from service.codec.steps import Analyse, Encode, Run
@@ -60,12 +61,12 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
         result = run.step(Encode(run.model, latent, code))
         if result.planes is not None:
             part = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
-            decode = functools.partial(_pixels_of, unit=latent.unit, grey=picture.grey)
+            decode = functools.partial(_pixels_of, unit=latent.unit, grey=picture.grey, clock=run.clock)
+            shown = result, decode(result)
             if code is not None and code <= saturation.LAST_CODE and not source.of_stream:
                 again = functools.partial(_encode_planes, unit=latent.unit, code=code, run=run)
-                result = saturation.settle(result, picture.pixels[part], latent.unit, again, decode)
-            with run.clock.room("image"):
-                pixels[part] = decode(result)
+                shown = saturation.settle(shown, picture.pixels[part], latent.unit, again, decode)
+            result, pixels[part] = shown
         coded.append(result.parts)
     with run.clock.room("image"):
         height, width = pixels.shape[:2]
@@ -76,11 +77,12 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
     return container.write(header, payloads), pixels
 
 
-def _pixels_of(coded: CodedTile, unit: int, grey: bool) -> Bytes8:
+def _pixels_of(coded: CodedTile, unit: int, grey: bool, clock: Clock) -> Bytes8:
     """What the decoder will show of a lossy tile."""
     assert coded.planes is not None
-    pixels = lattice.to_pixels(coded.planes, unit)
-    return lattice.greyed(pixels) if grey else pixels
+    with clock.room("image"):
+        pixels = lattice.to_pixels(coded.planes, unit)
+        return lattice.greyed(pixels) if grey else pixels
 
 
 def _encode_planes(planes: Floats, unit: int, code: int | None, run: Run) -> CodedTile:

@@ -43,6 +43,10 @@ def decode(coded: CodedTile) -> np.ndarray:
     return lattice.to_pixels(coded.planes, UNIT)
 
 
+def shown(coded: CodedTile) -> saturation.Shown:
+    return coded, decode(coded)
+
+
 def overshooting() -> tuple[np.ndarray, np.ndarray]:
     """Planes beyond 0 ... 255 in places, and the pixels they show."""
     planes = np.rint(np.random.default_rng(2).uniform(-140, 140, (1, 3, 8, 8))).astype(np.float32) * UNIT
@@ -59,7 +63,7 @@ def test_what_lies_beyond_a_saturated_pixel_is_taken_from_the_first_attempt():
         asked.append(given)
         return tile_of(planes, b"found")
 
-    found = saturation.settle(tile_of(almost), pixels, UNIT, encode, decode)
+    found, _ = saturation.settle(shown(tile_of(almost)), pixels, UNIT, encode, decode)
     assert found.parts == (b"found",)
     saturated = (lattice.to_planes(pixels, UNIT) <= -128 * UNIT) | (lattice.to_planes(pixels, UNIT) >= 127 * UNIT)
     saturated[0, 0, 0, 0] = False
@@ -71,14 +75,14 @@ def test_a_picture_that_is_not_the_encoder_s_own_is_encoded_once():
     planes, pixels = overshooting()
     first = tile_of(planes + 9 * UNIT)
     refuse = pytest.fail
-    assert saturation.settle(first, pixels, UNIT, lambda _: refuse("encoded again"), decode) is first
+    assert saturation.settle(shown(first), pixels, UNIT, lambda _: refuse("encoded again"), decode)[0] is first
 
 
 def test_a_picture_without_saturated_pixels_is_encoded_once():
     pixels = np.full((8, 8, 3), 99, np.uint8)
     first = tile_of(lattice.to_planes(pixels, UNIT))
     refuse = pytest.fail
-    assert saturation.settle(first, pixels, UNIT, lambda _: refuse("encoded again"), decode) is first
+    assert saturation.settle(shown(first), pixels, UNIT, lambda _: refuse("encoded again"), decode)[0] is first
 
 
 def test_rounds_are_bounded_and_the_best_attempt_wins():
@@ -93,7 +97,7 @@ def test_rounds_are_bounded_and_the_best_attempt_wins():
 
     almost = planes.copy()
     almost[0, 0, 0, 0] += 40 * UNIT
-    best = saturation.settle(tile_of(almost, b"first"), pixels, UNIT, encode, decode)
+    best, _ = saturation.settle(shown(tile_of(almost, b"first")), pixels, UNIT, encode, decode)
     assert len(attempts) <= saturation.ROUNDS
     assert decode(best).shape == pixels.shape
 
@@ -105,4 +109,4 @@ def test_a_white_page_with_other_print_is_not_taken_for_the_encoder_s_own():
     planes = lattice.to_planes(pixels, UNIT)
     planes[0, :, 4:8, 4:12] += 3 * UNIT
     first = tile_of(planes)
-    assert saturation.settle(first, pixels, UNIT, lambda _: pytest.fail("encoded again"), decode) is first
+    assert saturation.settle(shown(first), pixels, UNIT, lambda _: pytest.fail("encoded again"), decode)[0] is first

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,10 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import service
+from tests.live_server import ROOT, environment, free_port
 from tests.service.wire import PATIENCE_S, Answer, get, send
-
-REPOSITORY = Path(service.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -60,13 +56,9 @@ class Running:
 def running(folder: Path, **settings: object) -> Iterator[Running]:
     """A ready server with these settings, `running(folder, drain_s=5)`; its log goes to the folder."""
     log, port = folder / "server.log", free_port()
-    clean = {name: value for name, value in os.environ.items() if not name.upper().startswith("BIJOU_")}
-    given = {"device": "cpu", "device_threads": 1, "port": port, "log_format": "json", **settings}
-    environment = clean | {f"BIJOU_{name.upper()}": str(value) for name, value in given.items()}
+    given = environment(**{"port": port, "log_format": "json", **settings})
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"], cwd=REPOSITORY, env=environment, stderr=sink
-        )
+        process = subprocess.Popen([sys.executable, "-m", "service", "serve"], cwd=ROOT, env=given, stderr=sink)
     server = Running(process, port, log)
     try:
         end = time.monotonic() + PATIENCE_S
@@ -78,11 +70,3 @@ def running(folder: Path, **settings: object) -> Iterator[Running]:
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
