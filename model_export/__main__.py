@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from model_export import evaluate
@@ -33,8 +34,11 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--minutes", type=float, default=120.0)
     t.add_argument("--batch", type=int, default=8)
     t.add_argument("--side", type=int, default=128, help="side of a crop in pixels")
+    t.add_argument("--wide-share", type=float, default=0.0, help="share of steps with crops twice as wide")
     t.add_argument("--rate", type=float, default=0.02, help="Muon's step at the start")
+    t.add_argument("--lossless-share", type=float, default=0.2, help="share of batches that are lossless")
     t.add_argument("--exact", action="store_true", help="fine-tune with integer weights and activations")
+    t.add_argument("--mixed", action="store_true", help="convolutions of the prior in bfloat16")
     t.add_argument("--seed", type=int, default=0)
     t.add_argument("--threads", type=int, default=1)
     t.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -62,8 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train."""
-    names = ("minutes", "batch", "side", "rate", "exact", "seed", "threads", "device", "report_s", "max_steps")
-    settings = TrainSettings(**{name: getattr(options, name) for name in names})
+    settings = TrainSettings(**{field.name: getattr(options, field.name) for field in fields(TrainSettings)})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     train(SIZES[options.size], settings, options.data, options.valid, options.out, options.start)
 

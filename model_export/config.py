@@ -11,7 +11,8 @@ class ModelConfig:
         name: Name a client asks for (`model=`).
         levels: Most levels a picture is split into.
         trunk_channels: Width of the prior's trunk.
-        trunk_layers: 3x3 layers of the trunk after its first one.
+        trunk_layers: 3x3 layers of the finest level's trunk after its first one.
+        coarse_layers: The same of the trunk of all coarser levels.
         head_channels: Width of the four luma and four chroma heads.
         dequantiser_channels: Width of the second dequantiser layer.
         coupling_channels: Hidden width of the coupling nets.
@@ -21,6 +22,7 @@ class ModelConfig:
     levels: int = 6
     trunk_channels: int = 64
     trunk_layers: int = 4
+    coarse_layers: int = 7
     head_channels: int = 64
     dequantiser_channels: int = 32
     coupling_channels: int = 24
@@ -34,6 +36,7 @@ TINY = ModelConfig(
     name="tiny",
     trunk_channels=8,
     trunk_layers=1,
+    coarse_layers=2,
     head_channels=8,
     dequantiser_channels=8,
     coupling_channels=8,

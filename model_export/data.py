@@ -101,10 +101,18 @@ def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.ui
     return piece
 
 
-def batches(pictures: list[Picture], side: int, size: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Endless batches, float32 [size, 3, side, side], blue green red, 0 ... 255."""
+def batches(
+    pictures: list[Picture], side: int, size: int, rng: np.random.Generator, wide_share: float = 0.0
+) -> Iterator[Tensor]:
+    """Endless batches, float32 [size, 3, side, side], blue green red, 0 ... 255.
+
+    A share of them has crops twice as wide and a quarter as many: coarse levels then see fewer borders.
+    """
+    wide = [p for p in pictures if min(p.shape[:2]) >= 2 * side]
     while True:
-        chosen = [crop(pictures[int(rng.integers(len(pictures)))], side, rng) for _ in range(size)]
+        use_wide = bool(wide) and rng.random() < wide_share
+        source, own_side, count = (wide, 2 * side, max(1, size // 4)) if use_wide else (pictures, side, size)
+        chosen = [crop(source[int(rng.integers(len(source)))], own_side, rng) for _ in range(count)]
         yield to_tensor(np.stack(chosen))
 
 

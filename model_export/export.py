@@ -20,7 +20,6 @@ from PIL import Image
 from model_export.data import Picture, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.onnx_graphs import graphs_of
-from model_export.quantiser import KNOTS
 from model_export.tables import (
     Frequencies,
     count_residuals,
@@ -70,7 +69,7 @@ def write_artifact(
     folder.mkdir(parents=True, exist_ok=True)
     layout = table_layout()
     with torch.no_grad():
-        for name, graph in graphs_of(model.flow, model.prior, model.config.levels * KNOTS).items():
+        for name, graph in graphs_of(model).items():
             (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
     arrays: dict[str, Any] = integer_tables(model, layout, frequencies, noise)
     buffer = io.BytesIO()

@@ -58,6 +58,11 @@ def bounded(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
     return _Bounded.apply(x, low, high)
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Float32 whatever surrounds it: for outputs that need more bits than bfloat16 has."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def grid_through(x: Tensor, bits: int) -> Tensor:
     """Round to multiples of 2**-bits; the gradient is that of the identity."""
     return round_through(x * 2.0**bits) * 2.0**-bits

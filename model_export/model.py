@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_export.config import ModelConfig
 from model_export.flow.coupling import CHROMA, LUMA
@@ -28,6 +29,7 @@ from model_export.quantiser import (
     reconstruct,
     synthesis_norms,
 )
+from service.codec.artifact import FINE_LEVELS
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,34 @@ class CodecModel(Exactable):
 
     Args:
         config: Sizes.
+
+    Attributes:
+        mixed: Whether the prior's convolutions run in bfloat16: faster training, never for anything exact.
     """
+
+    mixed: bool = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.flow = MultilevelFlow(config.levels, config.coupling_channels)
         self.quantiser = Quantiser(synthesis_norms(self.flow))
-        self.prior = Prior(config)
+        self.priors = nn.ModuleList([Prior(config, config.trunk_layers), Prior(config, config.coarse_layers)])
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs miss this form
 
-    def condition(self, code: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Level one-hot [N, levels] and (level, knot) weights [N, levels * knots]."""
+    def prior(self, level: int) -> Prior:
+        """The prior of a level: the finest has one, all coarser ones share another."""
+        return cast("Prior", self.priors[int(level >= FINE_LEVELS)])
+
+    def condition(self, code: Tensor, level: int) -> Tensor:
+        """Weights over (level, knot) pairs, [N, levels * knots]."""
         knots = knot_weights(code)
         one_hot = F.one_hot(torch.full_like(code, level, dtype=torch.long), self.config.levels).to(knots.dtype)
-        return one_hot, (one_hot[:, :, None] * knots[:, None, :]).flatten(1)
+        return (one_hot[:, :, None] * knots[:, None, :]).flatten(1)
+
+    def narrow(self, x: Tensor) -> torch.autocast:
+        """Number format of the prior's convolutions: bfloat16 in mixed precision."""
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed and not self.exact)
 
     def forward(self, picture: Tensor, code: Tensor, lossless: bool = False) -> Outcome:
         """Estimate rate and distortion.
@@ -93,10 +108,11 @@ class CodecModel(Exactable):
         """
         levels, n = self.config.levels, len(picture)
         unit = torch.ones(n, device=picture.device)
-        low, latents = picture - 128.0, []
+        low, latents, lows = picture - 128.0, [], [picture - 128.0]
         for level in range(levels):
-            low, details = self.flow(low, self.condition(code, level)[0], unit, lossless)
+            low, details = self.flow(low, self.flow.rung(level, lossless, n), unit, lossless)
             latents.append(details)
+            lows.append(low)
         log2_step = log2_delta(code)
         outward = outward_shift(log2_step)[:, None, None, None]
         noisy = self.noisy(log2_step, lossless)[:, None, None, None]
@@ -105,19 +121,20 @@ class CodecModel(Exactable):
         parent = None
         for level in reversed(range(levels)):
             steps = self.steps(code, level, lossless)
-            one_hot, condition = self.condition(code, level)
-            features = self.features(low, parent, steps[:, :3], level, condition)
+            prior, condition = self.prior(level), self.condition(code, level)
+            features = self.features(low, parent, EDGE_SCALE / steps[:, :3], level, lossless, condition)
             weight = self.quantiser.weights(code, level)[:, 3:, None, None]
             level_bits, known = self.walk(
-                features, latents[level] / steps[:, 3:], Choice(weight, outward, noisy, lossless), condition
+                prior, features, latents[level] / steps[:, 3:], Choice(weight, outward, noisy, lossless), condition
             )
             bits = bits + level_bits
             if lossless:
-                details = latents[level]
+                low = lows[level]
             else:
-                offset = self.prior.dequantiser(features, known.planes, condition)
+                with self.narrow(features):
+                    offset = prior.dequantiser(features, known.planes, condition)
                 details = reconstruct(latents[level], steps[:, 3:], known.bins, offset, outward)
-            low = self.flow.inverse(low, details, one_hot, unit, lossless)
+                low = self.flow.inverse(low, details, self.flow.rung(level, False, n), unit, False)
             parent = features
         result = low + 128.0
         return Outcome(bits, (result - picture).pow(2).flatten(1).sum(1), result)
@@ -134,12 +151,17 @@ class CodecModel(Exactable):
         difference = through - F.pad(through, (1, 0, 0, 0), mode="replicate")[..., :-1]
         return through * steps, (2.0 * torch.log2(1 + difference.abs()) + 1).flatten(1).sum(1)
 
-    def features(self, low: Tensor, parent: Tensor | None, low_steps: Tensor, level: int, condition: Tensor) -> Tensor:
+    def features(
+        self, low: Tensor, parent: Tensor | None, edge_scale: Tensor, level: int, lossless: bool, condition: Tensor
+    ) -> Tensor:
         """Trunk of one level; parent is None at the coarsest."""
+        prior, (n, _, height, width) = self.prior(level), low.shape
         if parent is None:
-            n, _, height, width = low.shape
-            parent = low.new_zeros(n, self.prior.width, (height + 1) // 2, (width + 1) // 2)
-        return self.prior.trunk(low, parent, self.prior.low_scales[level], EDGE_SCALE / low_steps, condition)
+            parent = low.new_zeros(n, prior.width, (height + 1) // 2, (width + 1) // 2)
+        low_scale = (self.flow.rung(level, lossless, n) @ self.flow.scales)[:, :1, None, None]
+        read = prior.trunk.read(low, low_scale, edge_scale)
+        with self.narrow(low):
+            return prior.trunk(read, parent, condition)
 
     def noisy(self, log2_step: Tensor, lossless: bool) -> Tensor:
         """Which samples are charged for noise instead of rounding: all below a step of 4, none above 16, [N]."""
@@ -147,10 +169,13 @@ class CodecModel(Exactable):
             return torch.zeros_like(log2_step, dtype=torch.bool)
         return torch.rand_like(log2_step) > (log2_step - 2.0) / 2.0
 
-    def walk(self, features: Tensor, value: Tensor, choice: Choice, condition: Tensor) -> tuple[Tensor, Known]:
+    def walk(
+        self, prior: Prior, features: Tensor, value: Tensor, choice: Choice, condition: Tensor
+    ) -> tuple[Tensor, Known]:
         """Choose and charge a level's bins pass by pass, each seeing what the earlier ones chose.
 
         Args:
+            prior: The level's.
             features: Of the trunk, [N, width, H, W].
             value: The level's details in units of their steps, [N, 9, H, W].
             choice: How bins are chosen.
@@ -162,9 +187,10 @@ class CodecModel(Exactable):
         n, _, height, width = value.shape
         known = Known((n, height, width), self.exact, value.device)
         bits, phases = torch.zeros(n, device=value.device), by_phase(features)
-        for number, head in enumerate(self.prior.heads):
+        for number, head in enumerate(prior.heads):
             (row, column), bands = PHASES[number % 4], LUMA if number < 4 else CHROMA
-            mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
+            with self.narrow(value):
+                mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
             own = value[:, bands, row::2, column::2]
             price = functools.partial(logistic_bits, mean=mean, log2_scale=log2_scale)
             bins = choose_bins(own, choice.weight[:, bands], choice.outward, price, not choice.lossless)

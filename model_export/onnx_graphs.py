@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from model_export.flow import lifting
 from model_export.flow.coupling import CHROMA, LUMA, OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.integers import ACTIVATION_BITS, TOP, ConditionTable, ExactConv, ExactSum
+from model_export.model import CodecModel
 from model_export.prior import (
     CHROMA_PLANES,
     LUMA_PLANES,
@@ -29,19 +29,12 @@ from model_export.prior import (
     SCALES,
     Dequantiser,
     Head,
-    Prior,
     Trunk,
 )
+from model_export.quantiser import KNOTS
+from service.codec.artifact import FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
 
 OPSET, IR_VERSION = 17, 8
-NAMES = (
-    "forward",
-    "inverse",
-    "trunk",
-    *(f"luma{i}" for i in range(4)),
-    *(f"chroma{i}" for i in range(4)),
-    "dequantiser",
-)
 Array = NDArray[np.generic]
 
 
@@ -151,9 +144,11 @@ class Graph:
         )
 
 
-def lifting_steps(
-    graph: Graph, low: str, high: str, axis: int, fractions: list[tuple[str, str]], sign: str
-) -> tuple[str, str]:
+GraphTap = tuple[str, str, str | None]
+"""Coarse and fine fraction of a tap and its whole part, if it has one."""
+
+
+def lifting_steps(graph: Graph, low: str, high: str, axis: int, taps: list[GraphTap], sign: str) -> tuple[str, str]:
     """The four lifting steps in order (sign Add) or undone in reverse (sign Sub)."""
     order = range(4) if sign == "Add" else reversed(range(4))
     for step in order:
@@ -164,11 +159,11 @@ def lifting_steps(
         else:
             other = graph.cat(graph.slice(source, axis, 0, 1), graph.slice(source, axis, 0, -1), axis=axis)
         neighbours = graph.add("Add", source, other)
-        coarse, fine = (graph.add("Round", graph.add("Mul", neighbours, fraction)) for fraction in fractions[step])
-        addition = graph.add("Add", coarse, fine)
-        whole = lifting.WHOLE[step]
-        if whole:
-            addition = graph.add("Add", addition, graph.add("Mul", neighbours, graph.constant(whole)))
+        coarse, fine, whole = taps[step]
+        products = [graph.add("Round", graph.add("Mul", neighbours, fraction)) for fraction in (coarse, fine)]
+        addition = graph.add("Add", *products)
+        if whole is not None:
+            addition = graph.add("Add", addition, graph.add("Mul", neighbours, whole))
         if to_high:
             high = graph.add(sign, high, addition)
         else:
@@ -198,35 +193,38 @@ class FlowGraph(Graph):
         self.flow = flow
 
     def prepare(self) -> None:
-        """Declare level and unit, and derive gate, scale, gain and taps."""
-        levels = self.flow.levels
-        self.level = self.input("level", ["N", levels])
+        """Declare rung and unit, and derive gate, scale, gain and taps."""
+        self.rung = self.input("rung", ["N", self.flow.rungs])
         unit = self.input("unit", ["N", 2])
         forwards, backwards = self.split(unit, [1, 1])
-        chosen = self.add("MatMul", self.level, self.constant(self.flow.scales.double()))
+        chosen = self.add("MatMul", self.rung, self.constant(self.flow.scales.double()))
         scale, gain = self.split(chosen, [1, 1])
         units = 2.0**ACTIVATION_BITS
         self.scale = self.planes(self.add("Mul", self.add("Mul", scale, backwards), self.constant(units)))
         self.double_scale = self.add("Mul", self.scale, self.constant(2.0))
         self.gain = self.planes(self.add("Mul", gain, forwards))
-        self.gate = self.planes(self.slice(self.level, 1, 0, 1))
-        tables = self.flow.wavelet.tables()
-        self.fractions = [
-            [(self.tap(tables[0], axis, step), self.tap(tables[1], axis, step)) for step in range(4)]
-            for axis in range(2)
-        ]
-
-    def tap(self, table: Tensor | None, axis: int, step: int) -> str:
-        """Fraction of one lifting step for the three channels, chosen by level: [N, 3, 1, 1]."""
-        if table is None:
+        finest = (self.slice(self.rung, 1, row, row + 1) for row in range(0, self.flow.rungs, self.flow.levels))
+        self.gate = self.planes(self.add("Add", *finest))
+        coarse, fine = self.flow.wavelet.tables()
+        if fine is None:
             raise ValueError("graphs are made of models in exact mode; call set_exact(True) first")
-        luma, chroma = table[:, axis, step, :1], table[:, axis, step, 1:]
-        return self.planes(self.add("MatMul", self.level, self.constant(torch.cat([luma, chroma, chroma], 1))))
+        self.taps = [[self.tap(coarse, fine, axis, step) for step in range(4)] for axis in range(2)]
+
+    def tap(self, coarse: Tensor, fine: Tensor, axis: int, step: int) -> GraphTap:
+        """Parts of one lifting step's tap, chosen by rung: fractions [N, 3, 1, 1], whole [N, 1, 1, 1]."""
+        parts = (torch.cat([t[:, axis, step, :1], *[t[:, axis, step, 1:]] * 2], 1) for t in (coarse, fine))
+        first, second = (self.chosen(part) for part in parts)
+        wavelet = self.flow.wavelet
+        return first, second, self.chosen(wavelet.whole[:, 0, step]) if wavelet.has_whole(step) else None
+
+    def chosen(self, table: Tensor) -> str:
+        """Row of a table [rungs, C] chosen by rung: [N, C, 1, 1]."""
+        return self.planes(self.add("MatMul", self.rung, self.constant(table)))
 
     def net(self, net: CouplingNet, x: str) -> str:
         """A coupling net's output in lattice units, rounded."""
-        hidden = self.activation(self.sum(net.first, [x], self.level))
-        raw = self.sum(net.last, [hidden], self.level)
+        hidden = self.activation(self.sum(net.first, [x], self.rung))
+        raw = self.sum(net.last, [hidden], self.rung)
         value = self.clip(
             self.add("Mul", raw, self.constant(16.0 * 2.0**-ACTIVATION_BITS)), -OUTPUT_LIMIT, OUTPUT_LIMIT
         )
@@ -249,7 +247,7 @@ class FlowGraph(Graph):
 
 
 def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
-    """One level of the forward flow: planes, level, unit -> low, details."""
+    """One level of the forward flow: planes, rung, unit -> low, details."""
     g = FlowGraph("forward", flow)
     x = g.input("planes", ["N", 3, "H", "W"])
     g.prepare()
@@ -258,7 +256,7 @@ def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     t = g.add("Add", b, g.half(co))
     cg = g.add("Sub", green, g.add("Mul", g.gate, t))
     x = g.cat(g.add("Add", t, g.half(cg)), cg, co)
-    rows, columns = g.fractions
+    rows, columns = g.taps
     low, high = lifting_steps(g, g.slice(x, 2, 0, step=2), g.slice(x, 2, 1, step=2), 2, rows, "Add")
     ll, lh = lifting_steps(g, g.slice(low, 3, 0, step=2), g.slice(low, 3, 1, step=2), 3, columns, "Add")
     hl, hh = lifting_steps(g, g.slice(high, 3, 0, step=2), g.slice(high, 3, 1, step=2), 3, columns, "Add")
@@ -272,7 +270,7 @@ def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
 
 
 def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
-    """One level of the inverse flow: low, details, level, unit -> planes."""
+    """One level of the inverse flow: low, details, rung, unit -> planes."""
     g = FlowGraph("inverse", flow)
     low, details = g.input("low", ["N", 3, "h", "w"]), g.input("details", ["N", 9, "h", "w"])
     g.prepare()
@@ -280,7 +278,7 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     details = g.chroma_step(coupling, low, details, "Add")
     ll = g.add("Sub", low, g.net(coupling.update, g.read(details, g.double_scale)))
     details = g.add("Add", details, g.net(coupling.predict, g.read(ll, g.scale)))
-    rows, columns = g.fractions
+    rows, columns = g.taps
     lh, hl, hh = g.split(details, [3, 3, 3])
     low = interleave(g, *lifting_steps(g, ll, lh, 3, columns, "Sub"), 3)
     high = interleave(g, *lifting_steps(g, hl, hh, 3, columns, "Sub"), 3)
@@ -293,9 +291,9 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     return g.model()
 
 
-def trunk_graph(trunk: Trunk, condition_length: int) -> onnx.ModelProto:
+def trunk_graph(name: str, trunk: Trunk, condition_length: int) -> onnx.ModelProto:
     """low, parent, low_scale, edge_scale, condition -> features, whole numbers."""
-    g = Graph("trunk")
+    g = Graph(name)
     width = trunk.first.terms[0].weight.shape[0]
     low, parent = g.input("low", ["N", 3, "H", "W"]), g.input("parent", ["N", width, "ph", "pw"])
     low_scale, edge_scale = g.input("low_scale", ["N", 1, 1, 1]), g.input("edge_scale", ["N", 3, 1, 1])
@@ -345,9 +343,9 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     return g.model()
 
 
-def dequantiser_graph(net: Dequantiser, condition_length: int) -> onnx.ModelProto:
+def dequantiser_graph(name: str, net: Dequantiser, condition_length: int) -> onnx.ModelProto:
     """features, planes, condition -> offsets in 1/256 bin, int16."""
-    g = Graph("dequantiser")
+    g = Graph(name)
     features = g.input("features", ["N", net.first.terms[0].weight.shape[1], "H", "W"])
     planes = g.cat(g.input("luma", ["N", LUMA_PLANES, "H", "W"]), g.input("chroma", ["N", CHROMA_PLANES, "H", "W"]))
     condition = g.input("condition", ["N", condition_length])
@@ -359,13 +357,14 @@ def dequantiser_graph(net: Dequantiser, condition_length: int) -> onnx.ModelProt
     return g.model()
 
 
-def graphs_of(flow: MultilevelFlow, prior: Prior, condition_length: int) -> dict[str, onnx.ModelProto]:
+def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
     """All graphs of a model in exact mode, by name."""
-    graphs = {
-        "forward": forward_graph(flow),
-        "inverse": inverse_graph(flow),
-        "trunk": trunk_graph(prior.trunk, condition_length),
-    }
-    names = [name for name in NAMES if name.startswith(("luma", "chroma"))]
-    graphs |= {name: head_graph(name, head, condition_length) for name, head in zip(names, prior.heads, strict=True)}
-    return graphs | {"dequantiser": dequantiser_graph(prior.dequantiser, condition_length)}
+    length = model.config.levels * KNOTS
+    graphs = {"forward": forward_graph(model.flow), "inverse": inverse_graph(model.flow)}
+    for level in range(FINE_LEVELS + 1):
+        prior = model.prior(level)
+        trunk, *heads, dequantiser = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
+        graphs[trunk] = trunk_graph(trunk, prior.trunk, length)
+        graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}
+        graphs[dequantiser] = dequantiser_graph(dequantiser, prior.dequantiser, length)
+    return graphs

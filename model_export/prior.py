@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from model_export.config import ModelConfig
 from model_export.flow.coupling import CHROMA, LUMA
-from model_export.flow.multilevel import LOW_GAIN, dyadic
 from model_export.integers import (
     ACTIVATION_BITS,
     TOP,
@@ -31,6 +30,7 @@ from model_export.integers import (
     ExactConv,
     ExactSum,
     bounded,
+    full_precision,
     grid_through,
 )
 from model_export.quantiser import KNOTS
@@ -96,11 +96,16 @@ class Known:
 
 
 class Trunk(Exactable):
-    """Low-pass, its edges and the coarser level's features -> features."""
+    """Low-pass, its edges and the coarser level's features -> features.
+
+    Args:
+        config: Sizes.
+        layers: Number of layers after the first.
+    """
 
     smoothing: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layers: int) -> None:
         super().__init__()
         width, levels = config.trunk_channels, config.levels
         kernel = torch.tensor(SMOOTHING)
@@ -109,7 +114,7 @@ class Trunk(Exactable):
         self.carry = ExactConv(width, 4 * width, 1, init="zeros")
         self.rest = nn.ModuleList(
             ExactSum([ExactConv(width, width, 3, init="dirac")], ConditionTable(levels, KNOTS, width))
-            for _ in range(config.trunk_layers)
+            for _ in range(layers)
         )
 
     @property
@@ -140,11 +145,11 @@ class Trunk(Exactable):
         total = self.total_bound()
         return [self.first.terms[0].integer_weight(total), self.carry.integer_weight(total.repeat_interleave(4))]
 
-    def forward(self, low: Tensor, parent: Tensor, low_scale: Tensor, edge_scale: Tensor, condition: Tensor) -> Tensor:
-        """low [N, 3, H, W], parent [N, width, ceil(H/2), ceil(W/2)] -> features [N, width, H, W]."""
+    def forward(self, read: Tensor, parent: Tensor, condition: Tensor) -> Tensor:
+        """What `read` gave and the coarser level's features [N, width, ceil(H/2), ceil(W/2)] -> features."""
         weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None, None]
-        carried = F.pixel_shuffle(self.carry(parent, weights[1]), 2)[:, :, : low.shape[2], : low.shape[3]]
-        x = self.first.terms[0](self.read(low, low_scale, edge_scale), weights[0]) + self.first.table(condition)
+        carried = F.pixel_shuffle(self.carry(parent, weights[1]), 2)[:, :, : read.shape[2], : read.shape[3]]
+        x = self.first.terms[0](read, weights[0]) + self.first.table(condition)
         x = self.activation(x + carried)
         for layer in self.layers:
             x = self.activation(layer([x], condition))
@@ -187,7 +192,8 @@ class Head(Exactable):
             inputs.append(F.pad(planes, self.pads))
         x = self.activation(self.first(inputs, condition))
         x = self.activation(self.second([x], condition))
-        x = self.last([x], condition)
+        with full_precision(x):
+            x = self.last([x.float()], condition)
         mean, index = x[:, : self.bands], x[:, self.bands :] * 4.0 + 24.0
         mean = bounded(mean, -MEAN_LIMIT, MEAN_LIMIT)
         index = bounded(index, 0.0, SCALES - 1.0)
@@ -213,25 +219,27 @@ class Dequantiser(Exactable):
         """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1): half bins."""
         x = self.activation(self.first([features, planes], condition))
         x = self.activation(self.second([x], condition))
-        offset = self.last([x], condition)
+        with full_precision(x):
+            offset = self.last([x.float()], condition)
         offset = bounded(offset, -127 / 128, 127 / 128)
         return grid_through(offset, 7) if self.exact else offset
 
 
 class Prior(Exactable):
-    """Trunk, heads and dequantiser: everything the decoder computes about a level before the inverse flow."""
+    """Trunk, heads and dequantiser: everything the decoder computes about a level before the inverse flow.
 
-    low_scales: Tensor
+    Args:
+        config: Sizes.
+        layers: Layers of the trunk after its first.
+    """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layers: int) -> None:
         super().__init__()
         self.width = config.trunk_channels
-        self.trunk = Trunk(config)
+        self.trunk = Trunk(config, layers)
         self.luma = nn.ModuleList(Head(config, 3, phase, LUMA_PLANES if phase else 0, 5) for phase in range(4))
         self.chroma = nn.ModuleList(Head(config, 6, phase, LUMA_PLANES + CHROMA_PLANES, 3) for phase in range(4))
         self.dequantiser = Dequantiser(config)
-        scales = torch.tensor([dyadic(LOW_GAIN ** -(i + 1) / 16) for i in range(config.levels)])
-        self.register_buffer("low_scales", scales, persistent=False)
 
     @property
     def heads(self) -> list[Head]:

@@ -32,7 +32,7 @@ OUTWARD = 0.125
 """Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
 RATE_DISTORTION = 8.656
 """6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
-CHOICE_STRENGTH = 0.8
+CHOICE_STRENGTH = 0.5
 """Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins."""
 
 
@@ -67,8 +67,7 @@ def synthesis_norms(flow: MultilevelFlow, side: int = 512) -> Tensor:
             z[0, channel, n // 2, n // 2] = 1
             low, details = z[:, :3], z[:, 3:]
             for level in reversed(range(last + 1)):
-                one_hot = torch.eye(flow.levels)[level : level + 1]
-                low = wavelet.inverse(low, details, one_hot, lambda x: x)
+                low = wavelet.inverse(low, details, flow.rung(level, False, 1), lambda x: x)
                 details = torch.zeros(1, 9, *low.shape[2:])
             y, cg, co = low.split(1, 1)
             b = y - cg / 2 - co / 2
@@ -94,15 +93,14 @@ class Quantiser(Exactable):
 
     def steps(self, code: Tensor, level: int) -> Tensor:
         """Steps in grey levels of one level's 12 bands for lossy positions [N] -> [N, 12]."""
-        weights = knot_weights(code)[:, :QUALITY_KNOTS]
-        gain = weights @ self.gains[level] + self.common[level]
-        return torch.exp2(log2_delta(code)[:, None] + gain) / self.norms[level]
+        return torch.exp2(log2_delta(code)[:, None] + self._log2_gain(code, level)) / self.norms[level]
 
     def weights(self, code: Tensor, level: int) -> Tensor:
         """What a squared bin costs in each of a level's 12 bands, in bits: [N] -> [N, 12]."""
-        knots = knot_weights(code)[:, :QUALITY_KNOTS]
-        gain = (knots @ self.gains[level] + self.common[level]).detach()
-        return CHOICE_STRENGTH * RATE_DISTORTION * torch.exp2(2 * gain)
+        return CHOICE_STRENGTH * RATE_DISTORTION * torch.exp2(2 * self._log2_gain(code, level).detach())
+
+    def _log2_gain(self, code: Tensor, level: int) -> Tensor:
+        return knot_weights(code)[:, :QUALITY_KNOTS] @ self.gains[level] + self.common[level]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ residuals that meet each table are counted, smoothed where a table is wide, and 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -44,6 +45,9 @@ FRACTION_SCALE = 1.5
 REACH, SMALLEST_HALF, LARGEST_HALF = 14, 4, 3000
 ESCAPE_MASS = 2e-6
 STEP_DIGITS = 10
+SET_ENDS = (130, 260, 400, 560, LAST_CODE + 1)
+"""Each set of tables serves the quality codes below its end, the last one lossless streams as well: the coarser the
+bins, the more of them the encoder's choice moves towards 0."""
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
 SQUASH_SIZE = 2**15
@@ -67,7 +71,7 @@ class TableLayout:
     """Which table serves which scale index and fraction.
 
     Attributes:
-        choice: [SCALES, FRACTIONS].
+        choice: [sets, SCALES, FRACTIONS].
         scales: Logistic scale of each table, in bins.
         fractions: |fraction| of each table, in 1/8 bin.
     """
@@ -78,7 +82,7 @@ class TableLayout:
 
 
 def table_layout() -> TableLayout:
-    """One table per scale index and fraction where the scale is small, one per scale index where it is large."""
+    """In each set one table per scale index and fraction where the scale is small, else one per scale index."""
     choice = np.zeros((SCALES, FRACTIONS), np.int16)
     scales: list[float] = []
     fractions: list[int] = []
@@ -89,7 +93,8 @@ def table_layout() -> TableLayout:
             choice[index, fraction] = len(scales) + min(fraction, count - 1)
         scales += [scale] * count
         fractions += list(range(count))
-    return TableLayout(choice, tuple(scales), tuple(fractions))
+    sets = np.arange(len(SET_ENDS), dtype=np.int16)[:, None, None] * len(scales) + choice
+    return TableLayout(sets, tuple(scales) * len(SET_ENDS), tuple(fractions) * len(SET_ENDS))
 
 
 def half_of(scale: float) -> int:
@@ -150,14 +155,14 @@ class CountingEncoder(Encoder):
 
 
 def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> list[NDArray[np.int64]]:
-    """Run the exact codec over pictures, each at two random qualities and every third losslessly, and count."""
+    """Run the exact codec over pictures, each at a quality of every set and every third losslessly, and count."""
     rng = np.random.default_rng(seed)
-    counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy.halves]
+    counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy[0].halves]
     counter = type("Counter", (CountingEncoder,), {"counts": counts})
     for number, pixels in enumerate(pictures):
         clock = Clock()
         lossy = analyse(lattice.to_planes(pixels, lattice.LOSSY_UNIT), model, lattice.LOSSY_UNIT, clock)
-        for code in rng.integers(0, LAST_CODE + 1, 2):
+        for code in rng.integers((0, *SET_ENDS[:-1]), SET_ENDS):
             encode_tiles(lossy, model, [int(code)], clock, counter)
         if number % 3 == 0:
             exact = analyse(lattice.to_planes(pixels, lattice.LOSSLESS_UNIT), model, lattice.LOSSLESS_UNIT, clock)
@@ -217,16 +222,14 @@ def integer_tables(
     with torch.no_grad():
         grey = torch.stack([model.quantiser.steps(codes, level) for level in range(levels)], 1).double().numpy()
         weights = torch.stack([model.quantiser.weights(codes, level) for level in range(levels)], 1).double().numpy()
-    units = lattice.LOSSY_UNIT * STEP_UNIT
-    steps = np.vectorize(lambda v: dyadic(v, STEP_DIGITS))(np.maximum(grey * units, STEP_UNIT))
-    steps = np.rint(steps).astype(np.int32)
+    steps = _step_widths(np.maximum(grey * lattice.LOSSY_UNIT * STEP_UNIT, STEP_UNIT))
     reading = lattice.READ_UNIT / lattice.LOSSY_UNIT
     # Edges are read in the steps the networks were trained with; what follows widens some of them.
     edges = np.concatenate([EDGE_SCALE * STEP_UNIT / (reading * steps[:, :, :3]), np.full((1, levels, 3), EDGE_SCALE)])
     shifts = outward_shift(log2_delta(codes)).numpy() * 64
     base = torch.exp2(log2_delta(codes)).double().numpy()
     narrowest = NARROWEST * noise * np.minimum(1, base / FAITHFUL_STEP)[:, None, None] * STEP_UNIT
-    steps = np.rint(np.vectorize(lambda v: dyadic(v, STEP_DIGITS))(np.maximum(steps, narrowest))).astype(np.int32)
+    steps = _step_widths(np.maximum(steps, narrowest))
     # Where a bin is narrow the encoder has less of a choice, so that a margin fits on both sides of a point.
     reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * (2 * MARGIN * noise * STEP_UNIT / steps - 0.5))
     sizes, units_of_activation = np.arange(SQUASH_SIZE), 2**ACTIVATION_BITS
@@ -238,6 +241,7 @@ def integer_tables(
         "frequencies": np.concatenate(frequencies).astype(np.uint32),
         "starts": starts.astype(np.int64),
         "choice": layout.choice,
+        "table_sets": np.searchsorted(SET_ENDS, [*range(LAST_CODE + 1), LAST_CODE], side="right").astype(np.int8),
         "prices": np.concatenate([prices(f) for f in frequencies]).astype(np.int16),
         "steps": steps,
         "weights": np.rint(weights * WEIGHT_UNIT).astype(np.int32),
@@ -245,7 +249,7 @@ def integer_tables(
         "reaches": np.ceil(reaches).clip(0, 32).astype(np.int32),
         "margins": np.floor(MARGIN * noise).astype(np.int32),
         "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
-        "low_scales": model.prior.low_scales.numpy().astype(np.float32),
+        "low_scales": model.flow.scales[:, 0].numpy().astype(np.float32),
         "low_gains": gains,
         "low_offsets": offsets,
         "squash": np.stack([squash, linear]).astype(np.float32),
@@ -255,9 +259,14 @@ def integer_tables(
     }
 
 
+def _step_widths(widths: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Widths in 1/64 lattice unit -> the nearest of at most STEP_DIGITS significant bits."""
+    return np.rint(np.vectorize(lambda width: dyadic(width, STEP_DIGITS))(widths)).astype(np.int32)
+
+
 @torch.no_grad()
 def low_response(model: CodecModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Gain of each level's low-pass and its value for mid-grey, both [levels, 3] (Y, Cg, Co), in 1/2**20.
+    """Gain of each rung's low-pass and its value for mid-grey, both [rungs, 3] (Y, Cg, Co), in 1/2**20.
 
     The coupling nets may add a constant to the low-pass; flat pictures above and below the middle in one of Y, Cg,
     Co tell gain and constant apart.
@@ -265,10 +274,10 @@ def low_response(model: CodecModel) -> tuple[NDArray[np.int64], NDArray[np.int64
     levels, amplitude = model.config.levels, 64.0
     # Blue, green, red of a unit of Y, Cg and Co.
     colours = torch.tensor([[1.0, 1.0, 1.0], [-0.5, 0.5, -0.5], [-0.5, 0.0, 0.5]]) * amplitude
-    low = torch.cat([colours, -colours])[:, :, None, None].expand(-1, -1, 256, 256)
-    gains, offsets = [], []
-    for level in range(levels):
-        low, _ = model.flow(low, torch.eye(levels)[level].expand(6, -1), torch.ones(6), False)
+    flat = torch.cat([colours, -colours])[:, :, None, None].expand(-1, -1, 256, 256)
+    gains, offsets, low = [], [], flat
+    for lossless, level in itertools.product((False, True), range(levels)):
+        low, _ = model.flow(low if level else flat, model.flow.rung(level, lossless, 6), torch.ones(6), False)
         middle = low[:, :, low.shape[2] // 2, low.shape[3] // 2].double()
         gains.append(((middle[:3] - middle[3:]).diagonal() / (2 * amplitude)).tolist())
         offsets.append(middle.mean(0).tolist())

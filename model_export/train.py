@@ -12,6 +12,8 @@ import io
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,9 +46,11 @@ class TrainSettings:
         minutes: Time budget of the whole schedule.
         batch: Crops in a step.
         side: Side of a crop in pixels, a multiple of 2**(levels + 1).
+        wide_share: Share of steps whose crops are twice as wide and a quarter as many.
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
         exact: Fine-tune with integer weights and activations.
+        mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
         threads: CPU threads.
         device: `cpu` or `cuda`.
@@ -57,9 +61,11 @@ class TrainSettings:
     minutes: float = 60.0
     batch: int = 8
     side: int = 128
+    wide_share: float = 0.0
     rate: float = 0.02
-    lossless_share: float = 0.125
+    lossless_share: float = 0.2
     exact: bool = False
+    mixed: bool = False
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
@@ -90,7 +96,9 @@ def loss_of(model: CodecModel, pictures: Tensor, lossless: bool) -> Tensor:
     if lossless:
         code = torch.full((n,), float(LOSSLESS_POSITION), device=pictures.device)
         return LOSSLESS_WEIGHT * model(pictures, code, lossless=True).bits.mean() / pixels
-    code = FIRST_POSITION + torch.rand(n, device=pictures.device) * (LAST_POSITION - FIRST_POSITION)
+    # One quality from each of n equal parts of the range: batches differ less from one another.
+    spread = (torch.arange(n, device=pictures.device) + torch.rand(n, device=pictures.device)) / n
+    code = FIRST_POSITION + spread * (LAST_POSITION - FIRST_POSITION)
     outcome, log2_step = model(pictures, code), log2_delta(code)
     distortion = RATE_DISTORTION * torch.exp2(-2 * log2_step) * outcome.squared_error
     return (quality_weight(log2_step) * (outcome.bits + distortion)).mean() / pixels
@@ -191,8 +199,9 @@ def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
     return Progress()
 
 
-def prepare(settings: TrainSettings) -> None:
-    """Fix seeds, threads and number formats."""
+@contextmanager
+def prepared(settings: TrainSettings) -> Iterator[None]:
+    """Fix seeds, threads and number formats; denormal numbers, off while it lasts, are for the whole process."""
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)
@@ -200,6 +209,10 @@ def prepare(settings: TrainSettings) -> None:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def train(
@@ -220,8 +233,13 @@ def train(
         out: Checkpoint file; an existing one is continued.
         start: Checkpoint whose weights a new run starts from.
     """
-    prepare(settings)
-    rng = np.random.default_rng(settings.seed)
+    with prepared(settings):
+        return _train(config, settings, data, valid, out, start)
+
+
+def _train(
+    config: ModelConfig, settings: TrainSettings, data: list[Path], valid: list[Path], out: Path, start: Path | None
+) -> CodecModel:
     pictures = read_pictures(data, settings.side) if data else synthetic_pictures(16, 2 * settings.side)
     watched = [p for p in (read_pictures(valid) if valid else pictures) if min(p.shape[:2]) >= VALIDATION_SIDE][:16]
     watched = [centre(p, VALIDATION_SIDE) for p in watched]
@@ -236,10 +254,11 @@ def train(
     rng = np.random.default_rng(settings.seed + progress.step)
     model.set_exact(settings.exact)
     average.set_exact(settings.exact)
+    model.mixed = settings.mixed
     log.info("%d pictures, %d parameters", len(pictures), sum(p.numel() for p in model.parameters()))
     losses: list[float] = []
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
-    for batch in batches(pictures, settings.side, settings.batch, rng):
+    for batch in batches(pictures, settings.side, settings.batch, rng, settings.wide_share):
         progress.spent_s = time.monotonic() - begun
         done = progress.spent_s / budget_s
         finished = done >= 1 or (settings.max_steps and progress.step >= settings.max_steps)

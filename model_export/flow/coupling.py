@@ -38,29 +38,29 @@ class CouplingNet(Exactable):
         inputs: Input channels.
         hidden: Hidden channels.
         outputs: Output channels.
-        levels: Number of levels; each has biases of its own.
+        rungs: Number of levels on all lattices; each has biases of its own.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, levels: int) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, rungs: int) -> None:
         super().__init__()
-        self.first = ExactSum([ExactConv(inputs, hidden, 3)], ConditionTable(levels, 1, hidden))
-        self.last = ExactSum([ExactConv(hidden, outputs, 1, init="zeros")], ConditionTable(levels, 1, outputs))
+        self.first = ExactSum([ExactConv(inputs, hidden, 3)], ConditionTable(rungs, 1, hidden))
+        self.last = ExactSum([ExactConv(hidden, outputs, 1, init="zeros")], ConditionTable(rungs, 1, outputs))
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rung: Tensor) -> Tensor:
         """x [N, inputs, H, W] -> grey levels of the normalised low-pass, in exact mode multiples of 1/16."""
-        hidden = self.activation(self.first([x], level))
-        result = (self.last([hidden], level) * 16.0).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
+        hidden = self.activation(self.first([x], rung))
+        result = (self.last([hidden], rung) * 16.0).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
         return grid_through(result, OUTPUT_BITS) if self.exact else result
 
 
 class Coupling(Exactable):
     """The three coupling steps of a level."""
 
-    def __init__(self, hidden: int, levels: int) -> None:
+    def __init__(self, hidden: int, rungs: int) -> None:
         super().__init__()
-        self.predict = CouplingNet(3, hidden, 9, levels)
-        self.update = CouplingNet(9, hidden, 3, levels)
-        self.chroma = CouplingNet(6, hidden, 6, levels)
+        self.predict = CouplingNet(3, hidden, 9, rungs)
+        self.update = CouplingNet(9, hidden, 3, rungs)
+        self.chroma = CouplingNet(6, hidden, 6, rungs)
 
     def read(self, x: Tensor, scale: Tensor) -> Tensor:
         """Lattice values as activations: x * scale, clipped; scale turns them into 1/16 of normalised grey levels."""
@@ -68,28 +68,28 @@ class Coupling(Exactable):
         return grid_through(scaled, ACTIVATION_BITS) if self.exact else scaled
 
     def forward(
-        self, low: Tensor, details: Tensor, level: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
+        self, low: Tensor, details: Tensor, rung: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
     ) -> tuple[Tensor, Tensor]:
         """low [N, 3, H, W], details [N, 9, H, W] -> the same, coupled.
 
         scale and gain [N, 1, 1, 1] turn lattice units into 1/16 normalised grey levels and normalised grey levels
         into lattice units.
         """
-        details = details - rounding(self.predict(self.read(low, scale), level) * gain)
-        low = low + rounding(self.update(self.read(details, scale * 2), level) * gain)
+        details = details - rounding(self.predict(self.read(low, scale), rung) * gain)
+        low = low + rounding(self.update(self.read(details, scale * 2), rung) * gain)
         luma, chroma = details[:, LUMA], details[:, CHROMA]
         known = torch.cat([self.read(luma, scale * 2), self.read(low, scale)], 1)
-        return low, weave(luma, chroma - rounding(self.chroma(known, level) * gain))
+        return low, weave(luma, chroma - rounding(self.chroma(known, rung) * gain))
 
     def inverse(
-        self, low: Tensor, details: Tensor, level: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
+        self, low: Tensor, details: Tensor, rung: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
     ) -> tuple[Tensor, Tensor]:
         """Undo `forward`."""
         luma, chroma = details[:, LUMA], details[:, CHROMA]
         known = torch.cat([self.read(luma, scale * 2), self.read(low, scale)], 1)
-        details = weave(luma, chroma + rounding(self.chroma(known, level) * gain))
-        low = low - rounding(self.update(self.read(details, scale * 2), level) * gain)
-        return low, details + rounding(self.predict(self.read(low, scale), level) * gain)
+        details = weave(luma, chroma + rounding(self.chroma(known, rung) * gain))
+        low = low - rounding(self.update(self.read(details, scale * 2), rung) * gain)
+        return low, details + rounding(self.predict(self.read(low, scale), rung) * gain)
 
 
 def weave(luma: Tensor, chroma: Tensor) -> Tensor:

@@ -4,7 +4,8 @@
                                    ^                                    |
                                    +------------ next level ------------+
 
-State: integers (in float32) on a lattice of 1/unit grey level, unit = 8 for lossy and 1 for lossless streams.
+State: integers (in float32) on a lattice of 1/unit grey level, unit = 64 for lossy and 1 for lossless streams. A rung
+is a level on one of the two lattices, numbered from the finest lossy one to the coarsest lossless one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from torch import Tensor
 
 from model_export.flow import colour
 from model_export.flow.coupling import Coupling
+from model_export.flow.lifting import LATTICES
 from model_export.flow.wavelet import Wavelet
 from model_export.integers import Exactable, round_through
 
-LOW_GAIN = 1.5133
-"""Gain of CDF 9/7's low-pass without scaling steps, per level in two dimensions: (1.2302)^2."""
 SCALE_DIGITS = 7
 """Significant bits of the per-level scales, so that state * scale is exact."""
 
@@ -45,7 +45,7 @@ class MultilevelFlow(Exactable):
     """The whole flow; one set of weights for all levels.
 
     Args:
-        levels: Number of levels with parameters of their own.
+        levels: Number of levels; each has parameters of its own on each lattice.
         hidden: Hidden channels of the coupling nets.
     """
 
@@ -54,36 +54,44 @@ class MultilevelFlow(Exactable):
     def __init__(self, levels: int, hidden: int) -> None:
         super().__init__()
         self.levels = levels
+        self.rungs = levels * len(LATTICES)
         self.wavelet = Wavelet(levels)
-        self.coupling = Coupling(hidden, levels)
-        scales = torch.tensor([[dyadic(LOW_GAIN ** -(i + 1) / 16), dyadic(LOW_GAIN ** (i + 1))] for i in range(levels)])
+        self.coupling = Coupling(hidden, self.rungs)
+        gains = [lattice.low_gain ** (level + 1) for lattice in LATTICES for level in range(levels)]
+        scales = torch.tensor([[dyadic(1 / (16 * gain)), dyadic(gain)] for gain in gains])
         self.register_buffer("scales", scales, persistent=False)
 
-    def conditions(self, level: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def rung(self, level: int, lossless: bool, count: int) -> Tensor:
+        """One-hot of a level of one of the lattices, [count, rungs]."""
+        row = torch.zeros(count, self.rungs, device=self.scales.device)
+        row[:, level + self.levels * lossless] = 1
+        return row
+
+    def conditions(self, rung: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gate of the colour step, scale and gain of the coupling: three of [N, 1, 1, 1]."""
-        chosen = level @ self.scales
-        gate = level[:, :1, None, None]
+        chosen = rung @ self.scales
+        gate = rung[:, :: self.levels].sum(1)[:, None, None, None]
         scale = (chosen[:, :1] / unit[:, None])[:, :, None, None]
         gain = (chosen[:, 1:] * unit[:, None])[:, :, None, None]
         return gate, scale, gain
 
-    def forward(self, x: Tensor, level: Tensor, unit: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, rung: Tensor, unit: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
         """One level. x [N, 3, H, W], sides even -> low [N, 3, H/2, W/2], details [N, 9, H/2, W/2].
 
         Args:
             x: Blue, green, red less 128 in lattice units at the first level, else the low-pass of the level above.
-            level: One-hot, [N, levels].
+            rung: One-hot, [N, rungs].
             unit: Lattice units in a grey level, [N].
             rounded: Whether every step is rounded to the lattice.
         """
-        gate, scale, gain = self.conditions(level, unit)
+        gate, scale, gain = self.conditions(rung, unit)
         floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
-        low, details = self.wavelet(colour.forward(x, gate, floor), level, rounding)
-        return self.coupling(low, details, level, scale, gain, rounding)
+        low, details = self.wavelet(colour.forward(x, gate, floor), rung, rounding)
+        return self.coupling(low, details, rung, scale, gain, rounding)
 
-    def inverse(self, low: Tensor, details: Tensor, level: Tensor, unit: Tensor, rounded: bool) -> Tensor:
+    def inverse(self, low: Tensor, details: Tensor, rung: Tensor, unit: Tensor, rounded: bool) -> Tensor:
         """Undo one level."""
-        gate, scale, gain = self.conditions(level, unit)
+        gate, scale, gain = self.conditions(rung, unit)
         floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
-        low, details = self.coupling.inverse(low, details, level, scale, gain, rounding)
-        return colour.inverse(self.wavelet.inverse(low, details, level, rounding), gate, floor)
+        low, details = self.coupling.inverse(low, details, rung, scale, gain, rounding)
+        return colour.inverse(self.wavelet.inverse(low, details, rung, rounding), gate, floor)

@@ -1,6 +1,7 @@
 """A model folder on disk -> sessions and tables, with every digest checked.
 
-    <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx  trunk.onnx  luma0-3  chroma0-3  dequantiser.onnx
+    <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx
+           fine_ and coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx
            golden/picture.png  golden/q*.bij
 
 The id is the first 16 hex digits of the manifest's SHA-256; the manifest holds the digests of everything else, so
@@ -24,17 +25,21 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.codec.arrays import Floats
-from service.codec.entropy import Tables, make_tables
+from service.codec.entropy import Tables, make_table_sets
 from service.codec.errors import DeviceError, ModelError, UnknownModelError
+from service.codec.lattice import LOSSLESS_UNIT
 
-GRAPHS = ("forward", "inverse", "trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
-MANIFEST_FORMAT = 2
+PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
+FINE_LEVELS = 1
+"""So many of the finest levels have one set of prior graphs, all coarser ones another."""
+MANIFEST_FORMAT = 3
 TABLES = frozenset(
     {
         *(
             "frequencies",
             "starts",
             "choice",
+            "table_sets",
             "prices",
             "steps",
             "weights",
@@ -78,23 +83,25 @@ class ModelTables:
     """Integers a model brings beside its graphs.
 
     Attributes:
-        entropy: The coder's tables.
+        entropy: The coder's tables, once for each set.
+        table_sets: Which set serves each quality code, [codes + 1]; the last is lossless.
         steps: Step of each (quality code, level, band) in 1/64 lattice unit, [codes, levels, 12].
         weights: What a squared bin of distortion is worth to the encoder in 1/16 bit, [codes, levels, 12].
         outward: Outward shift of the reconstruction points of each quality code in 1/64 bin, [codes].
         reaches: How far below the middle of a bin its reconstruction points may lie, in 1/64 bin, [codes, levels, 12].
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
-        low_scales: Scale of the low-pass at unit 1, [levels].
-        low_gains: Gain of the low-pass of each level in 1/2**20, [levels, 3].
-        low_offsets: Low-pass of mid-grey, likewise, in grey levels, [levels, 3].
+        low_scales: Scale of the low-pass at unit 1, [rungs].
+        low_gains: Gain of the low-pass of each rung in 1/2**20, [rungs, 3].
+        low_offsets: Low-pass of mid-grey, likewise, in grey levels, [rungs, 3].
         squash: What heads read for each |bin|, in activation units, [2, 2**15]: compressed, and linear but clipped.
         knots: Number of quality knots, the lossless one not included.
         positions: Where each quality code lies on the axis the networks are conditioned on, [codes].
         positions_per_knot: Positions between two knots.
     """
 
-    entropy: Tables
+    entropy: tuple[Tables, ...]
+    table_sets: NDArray[np.int8]
     steps: NDArray[np.int32]
     weights: NDArray[np.int32]
     outward: NDArray[np.int32]
@@ -108,6 +115,10 @@ class ModelTables:
     knots: int
     positions: NDArray[np.int32]
     positions_per_knot: int
+
+    def entropy_of(self, code: int | None) -> Tables:
+        """The coder's tables at a quality code; None: lossless."""
+        return self.entropy[int(self.table_sets[-1 if code is None else code])]
 
 
 class Model:
@@ -136,6 +147,31 @@ class Model:
         self.sessions, self.device, self.name = sessions, device, str(manifest["name"])
         self.width = int(manifest["config"]["trunk_channels"])
         self.levels = int(manifest["config"]["levels"])
+
+    @property
+    def rungs(self) -> int:
+        """Levels of both lattices."""
+        return 2 * self.levels
+
+    def rung(self, level: int, unit: int) -> int:
+        """Row of a level in tables that tell the lattices apart: all lossy levels, then all lossless ones."""
+        return level + (self.levels if unit == LOSSLESS_UNIT else 0)
+
+    def prior_session(self, name: str, level: int) -> ort.InferenceSession:
+        """The prior graph that serves a level."""
+        return self.sessions[graph_of_level(name, level)]
+
+
+def graph_of_level(name: str, level: int) -> str:
+    """Full name of the prior graph that serves a level."""
+    return f"{'fine' if level < FINE_LEVELS else 'coarse'}_{name}"
+
+
+GRAPHS = (
+    "forward",
+    "inverse",
+    *(graph_of_level(name, level) for level in (FINE_LEVELS - 1, FINE_LEVELS) for name in PRIOR_GRAPHS),
+)
 
 
 def model_id_of(manifest: bytes) -> str:
@@ -224,7 +260,8 @@ def _tables(data: bytes) -> ModelTables:
         if missing:
             raise ModelError(f"the model lacks the tables {', '.join(sorted(missing))}; export it again with this code")
         return ModelTables(
-            make_tables(t["frequencies"], t["starts"], t["choice"], t["prices"]),
+            make_table_sets(t["frequencies"], t["starts"], t["choice"], t["prices"]),
+            t["table_sets"],
             t["steps"],
             t["weights"],
             t["outward"],

@@ -9,7 +9,7 @@ Source: constriction (R. Bamler, 2022), range coder of 32-bit words, probabiliti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import constriction
@@ -92,6 +92,14 @@ def make_tables(
     reaches = np.array(halves, np.int32)
     middles = starts[:-1].astype(np.int32) + reaches
     return Tables(tuple(models), tuple(halves), choice, prices.astype(np.int32), middles, reaches)
+
+
+def make_table_sets(
+    frequencies: NDArray[np.uint32], starts: NDArray[np.int64], choices: NDArray[np.int16], prices: NDArray[np.int16]
+) -> tuple[Tables, ...]:
+    """The same tables seen through several choices, [sets, scales, 5]; the rest as in `make_tables`."""
+    first = make_tables(frequencies, starts, choices[0], prices)
+    return tuple(replace(first, choice=choice) for choice in choices)
 
 
 def _split(means: Shorts) -> tuple[Integers, Shorts]:

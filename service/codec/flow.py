@@ -8,9 +8,9 @@ from service.codec.lattice import pad_even
 
 
 def _conditions(model: Model, count: int, level: int, unit: int) -> dict[str, Floats]:
-    one_hot = np.zeros((count, model.levels), np.float32)
-    one_hot[:, level] = 1
-    return {"level": one_hot, "unit": np.tile(np.array([[unit, 1 / unit]], np.float32), (count, 1))}
+    one_hot = np.zeros((count, model.rungs), np.float32)
+    one_hot[:, model.rung(level, unit)] = 1
+    return {"rung": one_hot, "unit": np.tile(np.array([[unit, 1 / unit]], np.float32), (count, 1))}
 
 
 def forward(planes: Floats, model: Model, level: int, unit: int) -> tuple[Floats, Floats]:

@@ -34,7 +34,7 @@ class LevelPrior:
     def __init__(
         self, model: Model, low: Floats, parent: ort.OrtValue | None, level: int, codes: list[int] | None, unit: int
     ) -> None:
-        self.model, self.size = model, low.shape[2:]
+        self.model, self.level, self.size = model, level, low.shape[2:]
         reading = min(unit, READ_UNIT)
         padded = pad_even(np.rint(low * np.float32(reading / unit)))
         count, _, self.height, self.width = padded.shape
@@ -42,13 +42,13 @@ class LevelPrior:
         self.condition = condition_rows(model, count, level, codes)
         rows = [-1] * count if codes is None else codes
         edges = tables.edge_scales[rows, level][:, :, None, None]
-        scale = np.full((count, 1, 1, 1), tables.low_scales[level] / np.float32(reading), np.float32)
+        scale = np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32)
         if parent is None:
             nothing = np.zeros((count, model.width, self.height // 2, self.width // 2), np.float32)
             parent = self._device(nothing)
         feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
         values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
-        (self.features,) = model.sessions["trunk"].run_with_ort_values(["features"], values)
+        (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
         self.known_luma = np.zeros((count, 9, self.height, self.width), np.float32)
         self.known_chroma = np.zeros((count, 18, self.height, self.width), np.float32)
         self._condition_value = self._device(self.condition)
@@ -57,7 +57,7 @@ class LevelPrior:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self.model.device)
 
     def _run(self, graph: str, output: str, feeds: dict[str, ort.OrtValue]) -> Shorts:
-        (value,) = self.model.sessions[graph].run_with_ort_values(
+        (value,) = self.model.prior_session(graph, self.level).run_with_ort_values(
             [output], feeds | {"features": self.features, "condition": self._condition_value}
         )
         return np.asarray(value.numpy())

@@ -110,7 +110,8 @@ def _step_of(read: ParsedStream, model: Model, index: int, size: tuple[int, int]
 
 def _small_pixels(low: Floats, model: Model, stop: int, unit: int) -> Bytes8:
     """Low-pass below level stop - 1 -> pixels: its constant offset and gain are taken out, in whole numbers."""
-    gain, offsets = (t[stop - 1][:, None, None] for t in (model.tables.low_gains, model.tables.low_offsets))
+    rung = model.rung(stop - 1, unit)
+    gain, offsets = (t[rung][:, None, None] for t in (model.tables.low_gains, model.tables.low_offsets))
     wide = (low[0].astype(np.int64) << 20) - offsets * unit
     y, cg, co = (2 * wide + gain * unit) // (2 * gain * unit)
     t = y - (cg >> 1)

@@ -66,15 +66,15 @@ def encode_tiles(
         The parts of each; for lossy codes also the decoder's planes.
     """
     walk = Walk(model, codes, len(latent.low), latent.size, latent.unit, clock)
-    tables, steps = model.tables.entropy, walk.low_steps()
+    tables, steps = walk.tables(), walk.low_steps()
     bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
     low, parent = _rebuild_lows(bins, steps), None
     parts: list[list[bytes]] = [[] for _ in bins]
     for index, part in enumerate(parts_of(len(latent.details))):
-        encoders, heads = [make_encoder(tables) for _ in bins], [b""] * len(bins)
+        encoders, heads = [make_encoder(own) for own in tables], [b""] * len(bins)
         if index == 0:
             with clock.room("entropy"):
-                heads = [encode_lowest(own, encoder, tables) for own, encoder in zip(bins, encoders, strict=True)]
+                heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
         for level in part:
             low, parent = walk.encode_level(latent, level, low, parent, encoders)
         with clock.room("entropy"):
@@ -110,9 +110,9 @@ def decode_tiles(
         CorruptStreamError: One of the tiles is damaged.
     """
     walk, smallest = Walk(model, codes, len(parts), size, unit, clock), lattice.sizes_of(*size)[-1]
-    levels, tables, steps = lattice.levels_of(*size), model.tables.entropy, walk.low_steps()
+    levels, tables, steps = lattice.levels_of(*size), walk.tables(), walk.low_steps()
     with clock.room("entropy"):
-        opened = [decode_lowest(own[0], smallest, tables) for own in parts]
+        opened = [decode_lowest(own[0], smallest, t) for own, t in zip(parts, tables, strict=True)]
         for (_, bins), own_steps in zip(opened, steps, strict=True):
             check_bins(bins, own_steps)
         first = low = _rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
@@ -121,7 +121,7 @@ def decode_tiles(
     for index, part in enumerate(parts_of(levels)[: len(parts[0])]):
         if index:
             with clock.room("entropy"):
-                decoders = [Decoder(own[index], tables) for own in parts]
+                decoders = [Decoder(own[index], t) for own, t in zip(parts, tables, strict=True)]
         for level in part:
             if level >= stop:
                 low, kept[level], parent = walk.decode_level(level, low, parent, decoders)

@@ -18,7 +18,7 @@ from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.entropy import Decoder, Encoder, symbols_of
+from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
 from service.codec.errors import CorruptStreamError
 from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, place, select
 from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise
@@ -67,6 +67,11 @@ class Walk:
     unit: int
     clock: Clock
 
+    def tables(self) -> list[Tables]:
+        """The coder's tables for each tile."""
+        codes: Sequence[int | None] = [None] * self.count if self.codes is None else self.codes
+        return [self.model.tables.entropy_of(code) for code in codes]
+
     def low_steps(self) -> list[Steps]:
         """How each tile's coarsest low-pass is quantised: the nearest bin, points in its middle."""
         deepest = max(lattice.levels_of(*self.size) - 1, 0)
@@ -92,18 +97,18 @@ class Walk:
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
         with self.clock.room("flow"):
             details, bins = integers(latent.details[level]), np.empty(latent.details[level].shape, np.int32)
-        steps, tables = self._steps(level), self.model.tables.entropy
+        steps, tables = self._steps(level), self.tables()
         luma, chroma = ([own.channels([3 + c for c in chosen]) for own in steps] for chosen in (LUMA, CHROMA))
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("flow"):
-                each = zip(select(details, number), chroma if number >= 4 else luma, means, scales, strict=True)
-                own = stacked([choose(*tile, tables) for tile in each])
+                each = zip(select(details, number), chroma if number >= 4 else luma, means, scales, tables, strict=True)
+                own = stacked([choose(*tile) for tile in each])
             with self.clock.room("entropy"):
                 for tile, encoder in enumerate(encoders):
                     flat = own[tile].ravel(), means[tile].ravel(), scales[tile].ravel()
-                    encoder.add(symbols_of(*flat, tables))
+                    encoder.add(symbols_of(*flat, tables[tile]))
             place(bins, number, own)
             prior.learn(number, own)
         if self.codes is None:

@@ -1,5 +1,7 @@
 """entropy: what goes in comes out, escapes too; the rate is what the tables promise; damage is a typed error."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
+from service.codec.container import LAST_CODE
 from service.codec.entropy import (
     BIN_LIMIT,
     COST_UNIT,
@@ -15,6 +18,7 @@ from service.codec.entropy import (
     Decoder,
     Encoder,
     Tables,
+    make_table_sets,
     make_tables,
     symbols_of,
 )
@@ -101,7 +105,7 @@ def test_a_mean_is_a_whole_part_and_a_fraction_of_at_most_half(mean):
 def test_the_rate_is_the_cross_entropy_of_the_shipped_tables(models: codec.ModelSet):
     with np.load(models.default.folder / "tables.npz") as shipped:
         frequencies, starts = shipped["frequencies"].astype(np.float64), shipped["starts"]
-    tables = models.default.tables.entropy
+    tables = models.default.tables.entropy_of(None)
     rng = np.random.default_rng(3)
     count, bits = 20_000, 0.0
     encoder = Encoder(tables)
@@ -158,3 +162,26 @@ def test_a_bin_outside_its_table_costs_the_escape_and_more():
     bins, nothing = np.array([2, 3, -3], np.int32), np.zeros(3, np.int16)
     inside, above, below = TABLES.costs(bins, nothing, nothing)
     assert above == below == PRECISION_BITS * COST_UNIT + ESCAPE_COST > inside
+
+
+def test_sets_share_models_and_differ_in_their_choice():
+    starts = np.cumsum([0] + [2 * half + 2 for half in HALVES]).astype(np.int64)
+    frequencies = np.concatenate([np.full(2 * half + 2, 2**PRECISION_BITS // (2 * half + 2)) for half in HALVES])
+    for first, last in pairwise(starts):
+        frequencies[first] += 2**PRECISION_BITS - frequencies[first:last].sum()
+    choices = np.stack([TABLES.choice, TABLES.choice[::-1]])
+    one, other = make_table_sets(frequencies.astype(np.uint32), starts, choices, np.zeros(starts[-1], np.int16))
+    assert one.models is other.models
+    bins, means = np.array([1, -30, 0], np.int32), np.zeros(3, np.int16)
+    for tables, scale in ((one, 1), (other, 0)):
+        scales = np.full(3, scale, np.int16)
+        assert (symbols_of(bins, means, scales, tables).tables == 2).all()
+        there_and_back(bins, means, scales, tables)
+
+
+def test_every_quality_has_a_set_and_lossless_streams_have_one(models):
+    tables = models.default.tables
+    assert tables.table_sets.shape == (LAST_CODE + 2,)
+    assert set(tables.table_sets.tolist()) == set(range(len(tables.entropy)))
+    assert tables.entropy_of(0) is tables.entropy[0]
+    assert tables.entropy_of(None) is tables.entropy[int(tables.table_sets[-1])]

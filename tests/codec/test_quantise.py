@@ -52,7 +52,7 @@ def test_every_reconstruction_point_finds_its_own_bin_again(models, steps, bins,
     offsets = np.full((1, len(bins), 1), offset, np.int16)
     points = dequantise(column(bins), offsets, steps)
     assert quantise(points, steps).ravel().tolist() == bins
-    assert chosen(points, steps, models.default.tables.entropy, mean, scale).ravel().tolist() == bins
+    assert chosen(points, steps, models.default.tables.entropy_of(392), mean, scale).ravel().tolist() == bins
 
 
 @given(steps=settings_of_a_channel(), values=st.lists(st.integers(-STATE_LIMIT, STATE_LIMIT), min_size=1))
@@ -76,7 +76,7 @@ def test_bins_never_fall_as_values_rise(steps):
     scale=st.integers(0, 69),
 )
 def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(models, values, steps, mean, scale):
-    tables, latent = models.default.tables.entropy, column(values)
+    tables, latent = models.default.tables.entropy_of(392), column(values)
     nearest, taken = quantise(latent, steps).ravel(), chosen(latent, steps, tables, mean, scale).ravel()
     moved = nearest != taken
     np.testing.assert_array_equal(taken[moved], (nearest - np.sign(nearest))[moved])
@@ -98,12 +98,12 @@ def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(model
 
 def test_without_a_weight_the_nearest_bin_is_taken(models):
     latent, steps = column(range(-900, 900)), steps_of(64 * 40, outward=8, reach=0)
-    taken = chosen(latent, steps, models.default.tables.entropy, 0, 0)
+    taken = chosen(latent, steps, models.default.tables.entropy_of(392), 0, 0)
     np.testing.assert_array_equal(taken, quantise(latent, steps))
 
 
 def test_a_cheap_weight_moves_what_the_prior_thinks_unlikely_and_a_dear_one_does_not(models):
-    tables, latent = models.default.tables.entropy, column([36, -36, 39])
+    tables, latent = models.default.tables.entropy_of(392), column([36, -36, 39])
     cheap, dear = (steps_of(64 * 40, outward=8, reach=0, weight=weight) for weight in (40, 4000))
     assert chosen(latent, cheap, tables, 0, 0).ravel().tolist() == [0, 0, 0]
     assert chosen(latent, dear, tables, 0, 0).ravel().tolist() == [1, -1, 1]

@@ -26,7 +26,7 @@ def model():
     torch.manual_seed(3)
     tiny = CodecModel(TINY)
     with torch.no_grad():
-        for parameter in tiny.prior.parameters():
+        for parameter in tiny.priors.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
         for parameter in tiny.flow.coupling.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.005)
@@ -72,7 +72,7 @@ def test_graphs_hold_only_nodes_the_design_allows(models_folder):
         assert {node.op_type for node in onnx.load(path).graph.node} <= allowed
 
 
-@pytest.mark.parametrize("name", ["forward.onnx", "tables.npz", "dequantiser.onnx"])
+@pytest.mark.parametrize("name", ["forward.onnx", "tables.npz", "fine_dequantiser.onnx"])
 def test_a_damaged_file_is_refused(name, copy):
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -81,7 +81,7 @@ def test_a_damaged_file_is_refused(name, copy):
         codec.open_model(copy, OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "trunk.onnx"])
+@pytest.mark.parametrize("name", ["manifest.json", "coarse_trunk.onnx"])
 def test_a_missing_file_is_refused(name, copy):
     (copy / name).unlink()
     with pytest.raises(codec.ModelError, match="incomplete"):
@@ -107,7 +107,7 @@ def test_golden_files_that_differ_or_miss_are_noticed(name, copy):
         codec.golden_check(artifact)
 
 
-@pytest.mark.parametrize("graph", ["inverse", "luma2", "dequantiser"])
+@pytest.mark.parametrize("graph", ["inverse", "coarse_luma2", "fine_dequantiser"])
 def test_a_broken_graph_fails_verification(graph, model, copy):
     """Its weights move; digests are made right again, so that only the trial can tell."""
     import hashlib

@@ -12,7 +12,7 @@ from model_export.config import TINY
 from model_export.flow import colour, lifting
 from model_export.flow.multilevel import MultilevelFlow, dyadic, floor_through
 from model_export.integers import ExactConv, round_through
-from service.codec.lattice import LOSSY_UNIT
+from service.codec.lattice import LOSSLESS_UNIT, LOSSY_UNIT
 
 LEVELS = TINY.levels
 Layer = tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[..., Tensor]]
@@ -38,32 +38,32 @@ def colour_layer(gate: float) -> Layer:
 
 
 def lifting_layer(axis: int) -> Layer:
-    fractions = FLOW.wavelet.fractions(torch.eye(LEVELS)[:1])[axis - 2]
+    taps = FLOW.wavelet.taps(FLOW.rung(0, False, 1))[axis - 2]
     return (
-        lambda x: lifting.forward(x, axis, fractions, round_through),
-        lambda low, high: lifting.inverse(low, high, axis, fractions, round_through),
+        lambda x: lifting.forward(x, axis, taps, round_through),
+        lambda low, high: lifting.inverse(low, high, axis, taps, round_through),
     )
 
 
 def wavelet_layer(level: int) -> Layer:
-    one_hot = torch.eye(LEVELS)[level : level + 1]
+    rung = FLOW.rung(level, False, 1)
     return (
-        lambda x: FLOW.wavelet(x, one_hot, round_through),
-        lambda low, details: FLOW.wavelet.inverse(low, details, one_hot, round_through),
+        lambda x: FLOW.wavelet(x, rung, round_through),
+        lambda low, details: FLOW.wavelet.inverse(low, details, rung, round_through),
     )
 
 
 def coupling_layer(level: int) -> Layer:
-    one_hot = torch.eye(LEVELS)[level : level + 1]
-    _, scale, gain = FLOW.conditions(one_hot, torch.ones(1))
+    rung = FLOW.rung(level, False, 1)
+    _, scale, gain = FLOW.conditions(rung, torch.ones(1))
 
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         details = torch.cat([x.roll(k, -1) - x for k in (1, 2, 3)], 1)
-        low, coupled = FLOW.coupling(x, details, one_hot, scale, gain, round_through)
+        low, coupled = FLOW.coupling(x, details, rung, scale, gain, round_through)
         return low, coupled
 
     def inverse(low: Tensor, details: Tensor) -> Tensor:
-        x, first = FLOW.coupling.inverse(low, details, one_hot, scale, gain, round_through)
+        x, first = FLOW.coupling.inverse(low, details, rung, scale, gain, round_through)
         assert torch.equal(first, torch.cat([x.roll(k, -1) - x for k in (1, 2, 3)], 1))
         return x
 
@@ -71,10 +71,10 @@ def coupling_layer(level: int) -> Layer:
 
 
 def whole_level(level: int, unit: int) -> Layer:
-    one_hot, units = torch.eye(LEVELS)[level : level + 1], torch.full((1,), float(unit))
+    rung, units = FLOW.rung(level, unit == LOSSLESS_UNIT, 1), torch.full((1,), float(unit))
     return (
-        lambda x: FLOW(x, one_hot, units, True),
-        lambda low, details: FLOW.inverse(low, details, one_hot, units, True),
+        lambda x: FLOW(x, rung, units, True),
+        lambda low, details: FLOW.inverse(low, details, rung, units, True),
     )
 
 
@@ -90,6 +90,7 @@ LAYERS: dict[str, Layer] = {
     "level, lossless": whole_level(0, 1),
     "level, lossy": whole_level(0, LOSSY_UNIT),
     "coarsest level": whole_level(LEVELS - 1, LOSSY_UNIT),
+    "coarsest level, lossless": whole_level(LEVELS - 1, LOSSLESS_UNIT),
 }
 
 INPUTS: dict[str, Callable[[int, int], Tensor]] = {
@@ -118,18 +119,29 @@ def test_inverse_undoes_forward_to_the_bit(layer, height, width, content):
 def test_the_moved_parameters_do_something():
     untouched = MultilevelFlow(LEVELS, TINY.coupling_channels)
     untouched.set_exact(True)
-    x, one_hot, unit = INPUTS["noise"](10, 6), torch.eye(LEVELS)[:1], torch.ones(1)
-    assert not torch.equal(FLOW(x, one_hot, unit, True)[1], untouched(x, one_hot, unit, True)[1])
+    x, rung, unit = INPUTS["noise"](10, 6), FLOW.rung(0, True, 1), torch.ones(1)
+    assert not torch.equal(FLOW(x, rung, unit, True)[1], untouched(x, rung, unit, True)[1])
     assert all(conv.weight.abs().sum() > 0 for conv in FLOW.modules() if isinstance(conv, ExactConv))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("axis", [0, 1])
-def test_taps_start_at_cdf_9_7(axis):
-    fractions = MultilevelFlow(LEVELS, 4).wavelet.fractions(torch.eye(LEVELS)[:1])[axis]
-    for step, (coarse, _) in enumerate(fractions):
-        taps = coarse + lifting.WHOLE[step]
-        assert torch.allclose(taps, torch.tensor(lifting.TAPS[step]), atol=1e-6)
+@pytest.mark.parametrize("lossless", [False, True])
+def test_each_lattice_starts_at_its_taps(axis, lossless):
+    flow = MultilevelFlow(LEVELS, 4)
+    for (coarse, _, whole), tap in zip(
+        flow.wavelet.taps(flow.rung(LEVELS - 1, lossless, 1))[axis], lifting.LATTICES[lossless].taps, strict=True
+    ):
+        assert torch.allclose(coarse + (0 if whole is None else whole), torch.tensor(tap), atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_whole_grey_level_keeps_its_size_through_the_lossless_low_pass():
+    flow = MultilevelFlow(LEVELS, 4)
+    flow.set_exact(True)
+    low, details = flow(torch.full((1, 3, 8, 8), 77.0), flow.rung(1, True, 1), torch.ones(1), True)
+    assert torch.equal(low, torch.full_like(low, 77.0))
+    assert not details.any()
 
 
 @pytest.mark.parametrize("value", [1.0, 1.5133, 0.0123, 511.0, 1e5])

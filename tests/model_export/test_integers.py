@@ -78,7 +78,12 @@ def test_every_layer_of_a_model_is_proven():
     model = CodecModel(TINY)
     model.set_exact(True)
     bounds = prove_bounds(model)
-    assert {"prior.trunk.first", "flow.coupling.update.last", "prior.dequantiser.second"} <= set(bounds)
+    assert {
+        "priors.0.trunk.first",
+        "priors.1.trunk.first",
+        "flow.coupling.update.last",
+        "priors.1.dequantiser.second",
+    } <= set(bounds)
     assert 0 < max(bounds.values()) < ACCUMULATOR_LIMIT
 
 

@@ -23,7 +23,7 @@ def tables():
     frequencies, layout = parametric(table_layout()), table_layout()
     starts = np.cumsum([0] + [len(f) for f in frequencies]).astype(np.int64)
     costs = np.concatenate([prices(f) for f in frequencies]).astype(np.int16)
-    return make_tables(np.concatenate(frequencies).astype(np.uint32), starts, layout.choice, costs)
+    return make_tables(np.concatenate(frequencies).astype(np.uint32), starts, layout.choice[0], costs)
 
 
 def steps_of(weight: float, shift: int) -> Steps:

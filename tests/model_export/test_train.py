@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from model_export.config import TINY
+from model_export.data import batches, synthetic_pictures
+from model_export.model import CodecModel
 from model_export.train import TrainSettings, load_average, save_compact, schedule, train
 
 SETTINGS = TrainSettings(minutes=60, batch=2, side=128, max_steps=6, report_s=1e9)
@@ -33,6 +36,10 @@ def test_a_run_stops_after_its_steps_and_has_trained(checkpoint):
     assert sum(moved) > len(moved) // 2
 
 
+def test_a_run_leaves_the_numbers_of_its_process_alone(checkpoint):
+    assert torch.tensor(1e-310, dtype=torch.float64).mul(2).item() > 0
+
+
 def test_a_resumed_run_goes_on_counting(checkpoint, tmp_path):
     copy = tmp_path / "copy.pt"
     copy.write_bytes(checkpoint.read_bytes())
@@ -53,6 +60,46 @@ def test_a_compact_checkpoint_is_small_loads_and_starts_a_new_run(checkpoint, tm
     out = tmp_path / "next.pt"
     train(TINY, dataclasses.replace(SETTINGS, max_steps=1), [], [], out, start=compact)
     assert load_average(out)[1].step == 1
+
+
+def test_mixed_precision_and_wide_crops_train_too(tmp_path):
+    out = tmp_path / "mixed.pt"
+    settings = dataclasses.replace(SETTINGS, batch=4, max_steps=2, mixed=True, wide_share=1.0, lossless_share=0.5)
+    train(TINY, settings, [], [], out)
+    model, progress = load_average(out)
+    assert progress.step == 2
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@torch.no_grad()
+def test_mixed_precision_is_near_full_precision_and_never_used_in_exact_mode():
+    torch.manual_seed(2)
+    model = CodecModel(TINY).eval()
+    for parameter in model.priors.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    picture, code = torch.rand(1, 3, 128, 128) * 255, torch.tensor([400.0])
+    full = model(picture, code).bits
+    model.mixed = True
+    narrow = model(picture, code).bits
+    assert not torch.equal(narrow, full)
+    torch.testing.assert_close(narrow, full, rtol=0.02, atol=0)
+    model.set_exact(True)
+    exact = model(picture, code).bits
+    model.mixed = False
+    assert torch.equal(model(picture, code).bits, exact)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_wide_crops_have_twice_the_side_and_a_quarter_of_the_number(share):
+    pictures = synthetic_pictures(2, 64)
+    batch = next(batches(pictures, 32, 8, np.random.default_rng(0), share))
+    assert tuple(batch.shape) == ((2, 3, 64, 64) if share else (8, 3, 32, 32))
+
+
+def test_pictures_too_small_for_wide_crops_give_plain_ones():
+    batch = next(batches(synthetic_pictures(2, 48), 32, 8, np.random.default_rng(0), 1.0))
+    assert tuple(batch.shape) == (8, 3, 32, 32)
 
 
 def test_the_learning_rate_warms_up_and_cools_down():
