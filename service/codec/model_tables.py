@@ -1,0 +1,100 @@
+"""tables.npz of a model -> the integers it brings beside its graphs."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.codec.arrays import Floats
+from service.codec.entropy import Tables, make_table_sets
+from service.codec.errors import ModelError
+
+TABLES = frozenset(
+    {
+        *(
+            "frequencies",
+            "starts",
+            "choice",
+            "table_sets",
+            "prices",
+            "steps",
+            "weights",
+            "outward",
+            "reaches",
+            "margins",
+            "positions",
+        ),
+        *("edge_scales", "low_scales", "low_gains", "low_offsets", "squash", "knots", "positions_per_knot"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ModelTables:
+    """Integers a model brings beside its graphs.
+
+    Attributes:
+        entropy: The coder's tables, once for each set.
+        table_sets: Which set serves each quality code, [codes + 1]; the last is lossless.
+        steps: Step of each (quality code, level, band) in 1/64 lattice unit, [codes, levels, 12].
+        weights: What a squared bin of distortion is worth to the encoder in 1/16 bit, [codes, levels, 12].
+        outward: Outward shift of the reconstruction points of each quality code in 1/64 bin, [codes].
+        reaches: How far below the middle of a bin its reconstruction points may lie, in 1/64 bin, [codes, levels, 12].
+        margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
+        edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
+        low_scales: Scale of the low-pass at unit 1, [rungs].
+        low_gains: Gain of the low-pass of each rung in 1/2**20, [rungs, 3].
+        low_offsets: Low-pass of mid-grey, likewise, in grey levels, [rungs, 3].
+        squash: What heads read for each |bin|, in activation units, [2, 2**15]: compressed, and linear but clipped.
+        knots: Number of quality knots, the lossless one not included.
+        positions: Where each quality code lies on the axis the networks are conditioned on, [codes].
+        positions_per_knot: Positions between two knots.
+    """
+
+    entropy: tuple[Tables, ...]
+    table_sets: NDArray[np.int8]
+    steps: NDArray[np.int32]
+    weights: NDArray[np.int32]
+    outward: NDArray[np.int32]
+    reaches: NDArray[np.int32]
+    margins: NDArray[np.int32]
+    edge_scales: Floats
+    low_scales: Floats
+    low_gains: NDArray[np.int64]
+    low_offsets: NDArray[np.int64]
+    squash: Floats
+    knots: int
+    positions: NDArray[np.int32]
+    positions_per_knot: int
+
+    def entropy_of(self, code: int | None) -> Tables:
+        """The coder's tables at a quality code; None: lossless."""
+        return self.entropy[int(self.table_sets[-1 if code is None else code])]
+
+
+def read_tables(data: bytes) -> ModelTables:
+    """Open a tables.npz; ModelError if one is missing."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as t:
+        missing = TABLES - set(t.files)
+        if missing:
+            raise ModelError(f"the model lacks the tables {', '.join(sorted(missing))}; export it again with this code")
+        return ModelTables(
+            make_table_sets(t["frequencies"], t["starts"], t["choice"], t["prices"]),
+            t["table_sets"],
+            t["steps"],
+            t["weights"],
+            t["outward"],
+            t["reaches"],
+            t["margins"],
+            t["edge_scales"],
+            t["low_scales"],
+            t["low_gains"],
+            t["low_offsets"],
+            t["squash"].astype(np.float32),
+            int(t["knots"]),
+            t["positions"],
+            int(t["positions_per_knot"]),
+        )
