@@ -12,7 +12,7 @@ from model_export import evaluate
 from model_export.config import TINY, ModelConfig
 from model_export.data import Picture, read_pictures
 from model_export.export import Provenance, export, golden_picture
-from model_export.train import TrainSettings, load_average, save_compact, train
+from model_export.train import PARTS, TrainSettings, load_average, save_compact, train
 from model_export.verify import verify_bijection
 from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models
 from service.codec.golden import golden_check, write_golden
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--wide-share", type=float, default=0.0, help="share of steps with crops twice as wide")
     t.add_argument("--rate", type=float, default=0.02, help="Muon's step at the start")
     t.add_argument("--lossless-share", type=float, default=0.2, help="share of batches that are lossless")
+    t.add_argument("--part", choices=PARTS, default="all", help="train only this part of the model")
     t.add_argument("--exact", action="store_true", help="fine-tune with integer weights and activations")
     t.add_argument("--mixed", action="store_true", help="convolutions of the prior in bfloat16")
     t.add_argument("--seed", type=int, default=0)

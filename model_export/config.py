@@ -14,7 +14,7 @@ class ModelConfig:
         trunk_layers: 3x3 layers of the finest level's trunk after its first one.
         coarse_layers: The same of the trunk of all coarser levels.
         head_channels: Width of the four luma and four chroma heads.
-        dequantiser_channels: Width of the second dequantiser layer.
+        dequantiser_layers: 3x3 layers of the dequantiser between its first and its last.
         coupling_channels: Hidden width of the coupling nets.
     """
 
@@ -22,9 +22,9 @@ class ModelConfig:
     levels: int = 6
     trunk_channels: int = 64
     trunk_layers: int = 4
-    coarse_layers: int = 7
+    coarse_layers: int = 6
     head_channels: int = 64
-    dequantiser_channels: int = 32
+    dequantiser_layers: int = 2
     coupling_channels: int = 24
 
     def as_dict(self) -> dict[str, int | str]:
@@ -38,7 +38,7 @@ TINY = ModelConfig(
     trunk_layers=1,
     coarse_layers=2,
     head_channels=8,
-    dequantiser_channels=8,
+    dequantiser_layers=1,
     coupling_channels=8,
 )
 """A model small enough for tests."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +67,7 @@ def evaluate(
     anchors: Mapping[str, Sequence[CurvePoint]] | None = None,
     generations: tuple[int, ...] = GENERATIONS,
     generation_pictures: int = 4,
+    generation_swings: Sequence[float] = (0.0,),
     jobs: int = 1,
     timed: bool = True,
     facts: Mapping[str, str] | None = None,
@@ -80,6 +82,7 @@ def evaluate(
         anchors: Curves measured elsewhere, by name, for BD-rates and figures.
         generations: After how many generations to take the PSNR.
         generation_pictures: How many pictures the generation loss takes.
+        generation_swings: How far the quality changes between generations; 0: not at all.
         jobs: Pictures measured at a time; more than one makes times meaningless, so none are kept then.
         timed: Keep times.
         facts: Provenance to carry along.
@@ -99,13 +102,14 @@ def evaluate(
     def lossless(codec: Codec, quality: float) -> LosslessRow:
         return lossless_row(codec, _each(samples, lambda s: measure_point(codec, quality, s, cache, timed), jobs))
 
-    def descent(codec: Codec, quality: float) -> GenerationRow:
+    def descent(swing: float, codec: Codec, quality: float) -> GenerationRow:
         chosen = samples[:: max(1, len(samples) // generation_pictures)][:generation_pictures]
-        found = _each(chosen, lambda s: measure_descent(codec, quality, s, cache, generations), jobs)
-        return generation_row(codec, quality, found)
+        found = _each(chosen, lambda s: measure_descent(codec, quality, s, cache, generations, swing), jobs)
+        return generation_row(codec, quality, swing, found)
 
     exact = [(c, [c.lossless_quality]) for c in codecs if c.lossless_quality is not None]
     curves = _rows("curves", parts, [(c, c.qualities) for c in codecs], curve)
+    descending = [(c, c.generation_qualities) for c in codecs]
     return Evaluation(
         provenance=facts or {},
         settings={c.name: f"{c.setting} ({c.note})" if c.note else c.setting for c in codecs},
@@ -113,7 +117,11 @@ def evaluate(
         comparisons=_comparisons(curves, anchors or {}),
         lossless=_rows("lossless", parts, exact, lossless),
         generations=generations,
-        descents=_rows("generations", parts, [(c, c.generation_qualities) for c in codecs], descent),
+        descents=[
+            row
+            for swing in generation_swings
+            for row in _rows("generations", parts, descending, partial(descent, swing))
+        ],
         anchors=anchors,
     )
 
@@ -160,7 +168,9 @@ def main(argv: Sequence[str]) -> int:
         Cache(options.cache),
         parts=options.parts,
         anchors=read_anchors(options.anchors, options.anchor or DEFAULT_ANCHORS) if options.anchors else None,
+        generations=tuple(sorted(options.generations)),
         generation_pictures=options.generation_pictures,
+        generation_swings=options.generation_swings,
         jobs=options.jobs,
         timed=options.times,
         facts=provenance("model_export evaluate", argv),
@@ -209,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--parts", nargs="+", choices=PARTS, default=PARTS)
     add("--qualities", nargs="+", type=float, default=DEFAULT_QUALITIES, help="of Bijou's curve; 100: lossless")
     add("--generation-qualities", nargs="+", type=float, default=DEFAULT_GENERATION_QUALITIES, help="of Bijou")
+    add("--generations", nargs="+", type=int, default=GENERATIONS, help="after how many to take the PSNR")
     add("--generation-pictures", type=int, default=4)
+    add("--generation-swings", nargs="+", type=float, default=[0.0], help="0: constant quality; 5: up and down by 5")
     add("--stable-curve", action="store_true", help="measure the curve of stable encoding as well")
     add("--anchors", type=Path, help="CSV of curves measured elsewhere on the same pictures")
     add("--anchor", nargs="+", help="curves to take from it: codec, or codec:metric_setting")

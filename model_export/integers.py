@@ -105,10 +105,7 @@ class ExactConv(Exactable):
         elif init == "dirac":
             nn.init.kaiming_normal_(self.weight)
             with torch.no_grad():
-                self.weight.mul_(0.3)
-                middle = kernel // 2
-                for channel in range(min(inputs, outputs)):
-                    self.weight[channel, channel, middle, middle] += 1
+                self.weight.mul_(0.3).add_(nn.init.dirac_(torch.empty_like(self.weight)))
 
     def bound(self) -> Tensor:
         """Largest |output| of each channel over all inputs in range, in units of its value: float64 [outputs]."""

@@ -21,6 +21,10 @@ PROMISE_TOLERANCE_DB = 1e-3
 """The encoder may sum its errors in another order; more than this is another picture."""
 
 GENERATIONS = (1, 2, 5, 10, 25, 50)
+BEST_QUALITY = 100.0
+"""No codec measured over generations has a quality above this."""
+SWING = (0, 1, -1)
+"""With a changing quality, generation after generation takes these multiples of the swing in turn."""
 
 
 class BrokenPromiseError(RuntimeError):
@@ -59,14 +63,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Descent:
-    """One picture, encoded and decoded through 8-bit pixels again and again at one quality.
+    """One picture, encoded and decoded through 8-bit pixels again and again, at one quality or around it.
 
     Attributes:
         first_bytes: File size of the first generation.
         last_bytes: File size of the last one.
         pixels: Number of pixels.
         psnr_db: RGB PSNR to the original, after each generation asked for.
-        fixed_since: First generation whose pixels all later ones repeat; None if there is none.
+        fixed_since: First generation whose pixels all later ones repeat; None if there is none, or none was looked for
+            because the quality changed.
     """
 
     first_bytes: int
@@ -106,38 +111,47 @@ def measure_point(codec: Codec, quality: float, sample: Sample, cache: Cache, ti
 
 
 def measure_descent(
-    codec: Codec, quality: float, sample: Sample, cache: Cache, generations: tuple[int, ...] = GENERATIONS
+    codec: Codec,
+    quality: float,
+    sample: Sample,
+    cache: Cache,
+    generations: tuple[int, ...] = GENERATIONS,
+    swing: float = 0.0,
 ) -> Descent:
     """Encode and decode one picture again and again, from the cache if it was done before.
 
-    Stops early once the pixels repeat: the codecs are deterministic, so nothing changes any more.
+    At a constant quality it stops early once the pixels repeat: the codecs are deterministic, so nothing changes any
+    more.
 
     Args:
         codec: Its `again`, if any, encodes the second and later generations.
-        quality: The same for every generation.
+        quality: Of the first generation.
         sample: The original.
         cache: Where earlier figures are.
         generations: After which ones to take the PSNR, rising.
+        swing: How far the quality of later generations moves, up and down in turn.
     """
     key = ["descent", codec.name, codec.setting, float(quality), sample.digest, list(generations)]
+    key += [float(swing)] if swing else []
     known = cache.get(key)
     if known is None:
-        known = asdict(_descend(codec, quality, sample.pixels(), generations))
+        known = asdict(_descend(codec, quality, sample.pixels(), generations, swing))
         known["psnr_db"] = [None if math.isinf(p) else p for p in known["psnr_db"]]
         cache.put(codec.name, key, sample.name, known)
     return Descent(**{**known, "psnr_db": tuple(_inf_for_none(p) for p in known["psnr_db"])})
 
 
-def _descend(codec: Codec, quality: float, original: Pixels, generations: tuple[int, ...]) -> Descent:
+def _descend(codec: Codec, quality: float, original: Pixels, generations: tuple[int, ...], swing: float) -> Descent:
     coded = codec.encode(original, quality)
     current = codec.decode(coded.stream)
     reached_db = [check_decoded(codec, quality, original, current, coded)]
     first_bytes, fixed_since = len(coded.stream), None
     for generation in range(2, generations[-1] + 1):
-        coded = (codec.again or codec.encode)(current, quality)
+        own = min(BEST_QUALITY, quality + swing * SWING[(generation - 1) % len(SWING)])
+        coded = (codec.again or codec.encode)(current, own)
         following = codec.decode(coded.stream)
-        check_decoded(codec, quality, current, following, coded)
-        if np.array_equal(following, current):
+        check_decoded(codec, own, current, following, coded)
+        if not swing and np.array_equal(following, current):
             fixed_since = generation - 1
             break
         current = following

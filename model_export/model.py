@@ -40,11 +40,14 @@ class Outcome:
         bits: Estimated bits, [N].
         squared_error: Sum over pixels and channels in squared grey levels, [N].
         picture: Reconstruction, [N, 3, H, W], blue green red, 0 ... 255, not rounded.
+        unforetold: What is left of the energy in zero bins once the dequantiser has moved them, as a share of it;
+            level k counts 2**-k, [N].
     """
 
     bits: Tensor
     squared_error: Tensor
     picture: Tensor
+    unforetold: Tensor
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class CodecModel(Exactable):
         noisy = self.noisy(log2_step, lossless)[:, None, None, None]
         steps = self.steps(code, levels - 1, lossless)[:, :3]
         low, bits = self.code_lowest(low / steps, steps)
-        parent = None
+        parent, unforetold = None, torch.zeros(n, device=picture.device)
         for level in reversed(range(levels)):
             steps = self.steps(code, level, lossless)
             prior, condition = self.prior(level), self.condition(code, level)
@@ -128,16 +131,35 @@ class CodecModel(Exactable):
                 prior, features, latents[level] / steps[:, 3:], Choice(weight, outward, noisy, lossless), condition
             )
             bits = bits + level_bits
+            if level or not lossless:
+                with self.narrow(features):
+                    offset, parent = prior.dequantiser(features, known.planes, condition)
             if lossless:
                 low = lows[level]
             else:
-                with self.narrow(features):
-                    offset = prior.dequantiser(features, known.planes, condition)
+                unforetold = unforetold + 2.0**-level * self.unforetold(
+                    latents[level], steps, known.bins, offset, level
+                )
                 details = reconstruct(latents[level], steps[:, 3:], known.bins, offset, outward)
                 low = self.flow.inverse(low, details, self.flow.rung(level, False, n), unit, False)
-            parent = features
         result = low + 128.0
-        return Outcome(bits, (result - picture).pow(2).flatten(1).sum(1), result)
+        return Outcome(bits, (result - picture).pow(2).flatten(1).sum(1), result, unforetold)
+
+    def unforetold(self, latent: Tensor, steps: Tensor, bins: Tensor, offset: Tensor, level: int) -> Tensor:
+        """Share of the energy of a level's zero bins that is left by the dequantiser's offsets, [N].
+
+        Args:
+            latent: Details, [N, 9, H, W]; what made them is not trained by this.
+            steps: Of the level's 12 bands, [N, 12, 1, 1].
+            bins: Of the latent.
+            offset: In half bins.
+            level: Which level.
+        """
+        step, value = steps[:, 3:].detach(), latent.detach()
+        weight = (bins == 0) * self.quantiser.norms[level, 3:, None, None].square()
+        left = (weight * (value - offset * step / 2).square()).flatten(1).sum(1)
+        energy = (weight * value.square()).flatten(1).sum(1)
+        return left / energy.clamp_min(1.0)
 
     def steps(self, code: Tensor, level: int, lossless: bool) -> Tensor:
         """Steps of a level's 12 bands, [N, 12, 1, 1]; all 1 if lossless."""
@@ -157,7 +179,7 @@ class CodecModel(Exactable):
         """Trunk of one level; parent is None at the coarsest."""
         prior, (n, _, height, width) = self.prior(level), low.shape
         if parent is None:
-            parent = low.new_zeros(n, prior.width, (height + 1) // 2, (width + 1) // 2)
+            parent = low.new_zeros(n, 2 * prior.width, (height + 1) // 2, (width + 1) // 2)
         low_scale = (self.flow.rung(level, lossless, n) @ self.flow.scales)[:, :1, None, None]
         read = prior.trunk.read(low, low_scale, edge_scale)
         with self.narrow(low):

@@ -295,7 +295,7 @@ def trunk_graph(name: str, trunk: Trunk, condition_length: int) -> onnx.ModelPro
     """low, parent, low_scale, edge_scale, condition -> features, whole numbers."""
     g = Graph(name)
     width = trunk.first.terms[0].weight.shape[0]
-    low, parent = g.input("low", ["N", 3, "H", "W"]), g.input("parent", ["N", width, "ph", "pw"])
+    low, parent = g.input("low", ["N", 3, "H", "W"]), g.input("parent", ["N", 2 * width, "ph", "pw"])
     low_scale, edge_scale = g.input("low_scale", ["N", 1, 1, 1]), g.input("edge_scale", ["N", 3, 1, 1])
     condition = g.input("condition", ["N", condition_length])
     padded = g.add("Pad", low, g.constant([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
@@ -343,17 +343,22 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     return g.model()
 
 
-def dequantiser_graph(name: str, net: Dequantiser, condition_length: int) -> onnx.ModelProto:
-    """features, planes, condition -> offsets in 1/256 bin, int16."""
+def dequantiser_graph(name: str, net: Dequantiser, condition_length: int, hands_on: bool) -> onnx.ModelProto:
+    """features, planes, condition -> offsets in 1/256 bin, int16, and, if there is one, the finer level's parent."""
     g = Graph(name)
-    features = g.input("features", ["N", net.first.terms[0].weight.shape[1], "H", "W"])
+    width = net.first.terms[0].weight.shape[1]
+    features = g.input("features", ["N", width, "H", "W"])
     planes = g.cat(g.input("luma", ["N", LUMA_PLANES, "H", "W"]), g.input("chroma", ["N", CHROMA_PLANES, "H", "W"]))
     condition = g.input("condition", ["N", condition_length])
     x = g.activation(g.sum(net.first, [features, planes], condition))
-    x = g.activation(g.sum(net.second, [x], condition))
-    raw = g.add("Mul", g.sum(net.last, [x], condition), g.constant(2.0 ** (7 - ACTIVATION_BITS)))
+    for layer in net.layers:
+        x = g.activation(g.sum(layer, [x], condition))
+    joined = g.activation(g.sum(net.join, [features, x], condition))
+    raw = g.add("Mul", g.sum(net.last, [joined], condition), g.constant(2.0 ** (7 - ACTIVATION_BITS)))
     offset = g.add("Cast", g.add("Round", g.clip(raw, -127.0, 127.0)), to=TensorProto.INT16)
     g.output(offset, "offsets", ["N", 9, "H", "W"], TensorProto.INT16)
+    if hands_on:
+        g.output(g.cat(features, joined), "handed_on", ["N", 2 * width, "H", "W"])
     return g.model()
 
 
@@ -366,5 +371,5 @@ def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
         trunk, *heads, dequantiser = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
         graphs[trunk] = trunk_graph(trunk, prior.trunk, length)
         graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}
-        graphs[dequantiser] = dequantiser_graph(dequantiser, prior.dequantiser, length)
+        graphs[dequantiser] = dequantiser_graph(dequantiser, prior.dequantiser, length, level > 0)
     return graphs

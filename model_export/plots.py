@@ -72,23 +72,28 @@ def _line(
 
 
 def _descents(rows: Sequence[GenerationRow], generations: Sequence[int], folder: Path) -> str:
-    by_codec = {name: [r for r in rows if r.codec == name] for name in dict.fromkeys(r.codec for r in rows)}
+    """A panel for each quality of a codec, a row of panels for each swing."""
+    swings = list(dict.fromkeys(r.swing for r in rows))
+    by_codec = {(r.swing, r.codec): [s for s in rows if (s.swing, s.codec) == (r.swing, r.codec)] for r in rows}
     panels = max(map(len, by_codec.values()))
-    figure = Figure(figsize=(4.6 * panels, 4.4), layout="constrained")
-    for panel, axes in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
-        for name, own in by_codec.items():
-            if panel < len(own):
-                row = own[panel]
-                loss_db = [p - row.psnr_db[0] for p in row.psnr_db]
-                label = f"{name} {row.quality:g}: {row.bits_per_pixel:.2f} bpp, {row.psnr_db[0]:.1f} dB"
-                width = 2.2 if name.startswith("bijou") else 1.3
-                dash = "--" if name == "bijou-stable" else "-"
-                axes.plot(generations, loss_db, dash, marker="o", markersize=3, label=label, linewidth=width,
-                          color=COLOURS.get(name))  # fmt: skip
-        axes.set(xscale="log", xlabel="generation", ylabel="PSNR against the first generation in dB" * (panel == 0))
+    figure = Figure(figsize=(4.6 * panels, 4.4 * len(swings)), layout="constrained")
+    grid = figure.subplots(len(swings), panels, squeeze=False)
+    for (swing, name), own in by_codec.items():
+        for axes, row in zip(grid[swings.index(swing)], own, strict=False):
+            loss_db = [p - row.psnr_db[0] for p in row.psnr_db]
+            moving = f" ± {swing:g}" if swing else ""
+            label = f"{name} {row.quality:g}{moving}: {row.bits_per_pixel:.2f} bpp, {row.psnr_db[0]:.1f} dB"
+            width = 2.2 if name.startswith("bijou") else 1.3
+            dash = "--" if name == "bijou-stable" else "-"
+            axes.plot(generations, loss_db, dash, marker="o", markersize=3, label=label, linewidth=width,
+                      color=COLOURS.get(name))  # fmt: skip
+    for axes in grid.flat:
+        axes.set(xscale="log", xlabel="generation")
         axes.set_xticks(generations, [str(g) for g in generations], minor=False)
         axes.minorticks_off()
         _finish(figure, axes)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("PSNR against the first generation in dB")
     return _save(figure, folder, "generation_loss.png")
 
 

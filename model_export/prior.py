@@ -2,8 +2,10 @@
 
     low-pass of this level --+
                              +--> trunk --> features --+--> 4 luma heads --> 4 chroma heads --> dequantiser
-    features of the level ---+                         |         ^                 ^                 ^
-    below (coarser)                                    +-------- bins coded so far at this level ----+
+    features of the level ---+                         |         ^                 ^                 ^   |
+    below (coarser), and                               +-------- bins coded so far at this level ----+   |
+    what its dequantiser                                                                                 v
+    made of them and its bins                                           offsets, and the parent of the level above
 
 The bins of a level are coded in eight passes: luma in the four phases of 2x2 cells, then chroma in the same four.
 A head computes only the phase it codes (its convolutions have stride 2), so eight passes cost as much as two.
@@ -96,7 +98,7 @@ class Known:
 
 
 class Trunk(Exactable):
-    """Low-pass, its edges and the coarser level's features -> features.
+    """Low-pass, its edges and what the coarser level hands on -> features.
 
     Args:
         config: Sizes.
@@ -111,7 +113,7 @@ class Trunk(Exactable):
         kernel = torch.tensor(SMOOTHING)
         self.register_buffer("smoothing", (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5).clone(), persistent=False)
         self.first = ExactSum([ExactConv(6, width, 3)], ConditionTable(levels, KNOTS, width))
-        self.carry = ExactConv(width, 4 * width, 1, init="zeros")
+        self.carry = ExactConv(2 * width, 4 * width, 1, init="zeros")
         self.rest = nn.ModuleList(
             ExactSum([ExactConv(width, width, 3, init="dirac")], ConditionTable(levels, KNOTS, width))
             for _ in range(layers)
@@ -146,7 +148,7 @@ class Trunk(Exactable):
         return [self.first.terms[0].integer_weight(total), self.carry.integer_weight(total.repeat_interleave(4))]
 
     def forward(self, read: Tensor, parent: Tensor, condition: Tensor) -> Tensor:
-        """What `read` gave and the coarser level's features [N, width, ceil(H/2), ceil(W/2)] -> features."""
+        """What `read` gave, and what the coarser level hands on, [N, 2 width, ceil(H/2), ceil(W/2)] -> features."""
         weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None, None]
         carried = F.pixel_shuffle(self.carry(parent, weights[1]), 2)[:, :, : read.shape[2], : read.shape[3]]
         x = self.first.terms[0](read, weights[0]) + self.first.table(condition)
@@ -203,26 +205,48 @@ class Head(Exactable):
 
 
 class Dequantiser(Exactable):
-    """Features and all bins of a level -> offset of each reconstruction point, within its bin."""
+    """Features and all bins of a level -> offset of each reconstruction point within its bin, and what is handed on.
+
+    At low rates nine tenths of the distortion are coefficients in the zero bin, above all at the finest level: this
+    net foretells what it can of them from the decoded low-pass and the bins around. Its layers begin at random: as
+    identities, like those of the trunk, they learned a third as much in the same steps.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, middle, levels = config.head_channels, config.dequantiser_channels, config.levels
+        trunk, width, levels = config.trunk_channels, config.head_channels, config.levels
         self.first = ExactSum(
-            [ExactConv(config.trunk_channels, width, 1), ExactConv(LUMA_PLANES + CHROMA_PLANES, width, 3)],
+            [ExactConv(trunk, width, 1), ExactConv(LUMA_PLANES + CHROMA_PLANES, width, 3)],
             ConditionTable(levels, KNOTS, width),
         )
-        self.second = ExactSum([ExactConv(width, middle, 3)], ConditionTable(levels, KNOTS, middle))
-        self.last = ExactSum([ExactConv(middle, 9, 1, init="zeros")], ConditionTable(levels, KNOTS, 9))
+        self.rest = nn.ModuleList(
+            ExactSum([ExactConv(width, width, 3)], ConditionTable(levels, KNOTS, width))
+            for _ in range(config.dequantiser_layers)
+        )
+        self.join = ExactSum(
+            [ExactConv(trunk, trunk, 1, init="zeros"), ExactConv(width, trunk, 3)],
+            ConditionTable(levels, KNOTS, trunk),
+        )
+        self.last = ExactSum([ExactConv(trunk, 9, 1, init="zeros")], ConditionTable(levels, KNOTS, 9))
 
-    def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> Tensor:
-        """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1): half bins."""
+    @property
+    def layers(self) -> list[ExactSum]:
+        """The layers between the first and the one that joins features and bins."""
+        return cast("list[ExactSum]", list(self.rest))
+
+    def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1), half bins, and a parent.
+
+        The parent, [N, 2 width, H, W], is for the finer level's trunk: the features, and what they and the bins gave.
+        """
         x = self.activation(self.first([features, planes], condition))
-        x = self.activation(self.second([x], condition))
+        for layer in self.layers:
+            x = self.activation(layer([x], condition))
+        joined = self.activation(self.join([features, x], condition))
         with full_precision(x):
-            offset = self.last([x.float()], condition)
+            offset = self.last([joined.float()], condition)
         offset = bounded(offset, -127 / 128, 127 / 128)
-        return grid_through(offset, 7) if self.exact else offset
+        return (grid_through(offset, 7) if self.exact else offset), torch.cat([features, joined], 1)
 
 
 class Prior(Exactable):

@@ -65,7 +65,8 @@ _BD_NOTE = (
 _GENERATION_NOTE = (
     "Encoded and decoded through 8-bit pixels again and again; PSNR in dB to the original after so many generations. "
     "Size: growth of the files from the first generation to the last. Fixed: pictures whose pixels stopped changing, "
-    "and since which generation all of them did."
+    "and since which generation all of them did. "
+    "Quality q ± s: generations take q, q + s and q - s in turn."
 )
 _CURVE_NOTE = (
     "Real files, headers included; means of per-picture values, RGB PSNR. Every file was decoded and compared with "
@@ -154,7 +155,7 @@ def _descents(rows: Sequence[GenerationRow], generations: Sequence[int]) -> str:
         (
             (
                 r.codec,
-                f"{r.quality:g}",
+                f"{r.quality:g} ± {r.swing:g}" if r.swing else f"{r.quality:g}",
                 number(r.bits_per_pixel, 3),
                 *(number(p, 2) for p in r.psnr_db),
                 number(r.growth_pct, 1, "+"),

@@ -59,6 +59,7 @@ class GenerationRow:
     """Generation loss of one codec at one quality.
 
     Attributes:
+        swing: How far the quality moved up and down in turn; 0: it was the same for all generations.
         bits_per_pixel: Of the first generation.
         growth_pct: How much larger the last generation's files are, all together.
         psnr_db: Mean over pictures to the original, after each generation asked for.
@@ -68,6 +69,7 @@ class GenerationRow:
 
     codec: str
     quality: float
+    swing: float
     pictures: int
     bits_per_pixel: float
     growth_pct: float
@@ -96,13 +98,14 @@ def lossless_row(codec: Codec, points: Sequence[Point]) -> LosslessRow:
     return LosslessRow(codec.name, len(points), sum(p.size_bytes for p in points), rate)
 
 
-def generation_row(codec: Codec, quality: float, descents: Sequence[Descent]) -> GenerationRow:
-    """Summarise one codec's generation loss at one quality."""
+def generation_row(codec: Codec, quality: float, swing: float, descents: Sequence[Descent]) -> GenerationRow:
+    """Summarise one codec's generation loss at or around one quality."""
     fixed = [d.fixed_since for d in descents if d.fixed_since is not None]
     grown = sum(d.last_bytes for d in descents) / sum(d.first_bytes for d in descents)
     return GenerationRow(
         codec.name,
         quality,
+        swing,
         len(descents),
         statistics.fmean(8 * d.first_bytes / d.pixels for d in descents),
         (grown - 1) * 100,

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 VALIDATION_CODES = (0.0, 120.0, 240.0, 360.0, 480.0, 600.0)
 VALIDATION_SIDE = 256
+PARTS = {"all": "", "prior": ".priors.", "dequantiser": ".dequantiser."}
+"""Parts of a model that can be trained alone, and what the names of their parameters have in common."""
 ANCHOR_RATES = (100, 50, 30, 18, 11, 7, 4.5)
 """Compression factors at which the validation anchor, JPEG 2000, is measured."""
 
@@ -49,6 +51,7 @@ class TrainSettings:
         wide_share: Share of steps whose crops are twice as wide and a quarter as many.
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
+        part: What is trained: `all`, the `prior` without flow and steps, or the `dequantiser` alone.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
@@ -64,6 +67,7 @@ class TrainSettings:
     wide_share: float = 0.0
     rate: float = 0.02
     lossless_share: float = 0.2
+    part: str = "all"
     exact: bool = False
     mixed: bool = False
     seed: int = 0
@@ -83,11 +87,15 @@ class Progress:
 
 
 def quality_weight(log2_step: Tensor) -> Tensor:
-    """Weight of a sample by its step: about one over the rate photographs need there (2 / (0.5 + bpp))."""
-    return 2.0 / (0.5 + 4.6 * torch.exp2(-0.78 * (log2_step - 2.0)))
+    """Weight of a sample by its step: one over the rate photographs need there, and a fifth of a bit."""
+    x = log2_step - 2.0
+    return 1.0 / (0.2 + torch.exp2(1.61 - 0.685 * x - 0.067 * x * x))
 
 
 LOSSLESS_WEIGHT = 0.2
+FORETELLING_WEIGHT = 0.5
+"""Of the dequantiser's own loss. In rate and distortion alone, the noise of high qualities, where there is little to
+foretell, drowns what it could learn at low ones."""
 
 
 def loss_of(model: CodecModel, pictures: Tensor, lossless: bool) -> Tensor:
@@ -101,7 +109,8 @@ def loss_of(model: CodecModel, pictures: Tensor, lossless: bool) -> Tensor:
     code = FIRST_POSITION + spread * (LAST_POSITION - FIRST_POSITION)
     outcome, log2_step = model(pictures, code), log2_delta(code)
     distortion = RATE_DISTORTION * torch.exp2(-2 * log2_step) * outcome.squared_error
-    return (quality_weight(log2_step) * (outcome.bits + distortion)).mean() / pixels
+    cost = quality_weight(log2_step) * (outcome.bits + distortion) / pixels
+    return (cost + FORETELLING_WEIGHT * outcome.unforetold).mean()
 
 
 def schedule(done: float, step: int) -> float:
@@ -192,11 +201,29 @@ def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) 
 
 
 def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
-    """Start a new schedule from the averaged weights of a checkpoint, full or compact."""
-    weights = load_average(path)[0].state_dict()
+    """Start a new schedule from the averaged weights of a checkpoint, full or compact, of this or a smaller size."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    weights, given = model.state_dict(), state["average"]
+    anew = [name for name, weight in weights.items() if not adopt(weight, given.get(name))]
+    if anew:
+        log.info("%d of %d tensors begin anew or larger, as %s", len(anew), len(weights), anew[0])
     model.load_state_dict(weights)
     average.load_state_dict(weights)
     return Progress()
+
+
+def adopt(weight: Tensor, given: Tensor | None) -> bool:
+    """Copy a tensor into one that is as large or larger; True if it is the same in all.
+
+    Where a kernel has grown, what was there does not read the new inputs, and new outputs keep the weights they begin
+    with: a wider net computes the same at first. A tensor that does not fit is left as it is.
+    """
+    if given is None or given.ndim != weight.ndim or any(g > w for g, w in zip(given.shape, weight.shape, strict=True)):
+        return False
+    if weight.ndim == 4:
+        weight[: given.shape[0], given.shape[1] :] = 0
+    weight[tuple(slice(n) for n in given.shape)] = given.float()
+    return given.shape == weight.shape
 
 
 @contextmanager
@@ -246,6 +273,8 @@ def _train(
     anchor = jpeg2000_curve(watched)
     model = CodecModel(config).to(settings.device)
     average = copy.deepcopy(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(PARTS[settings.part] in f".{name}.")
     optimiser = Muon(model.parameters(), settings.rate, settings.rate / 10)
     if out.exists():
         progress = resume(out, model, average, optimiser)

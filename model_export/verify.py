@@ -129,7 +129,7 @@ def _compare_prior(
     tables, prior = artifact.tables, model.prior(level)
     spread = int(128 * unit * 1.5**level)
     low = (rng.integers(-spread, spread, (2, 3, 22, 34)) // 4).astype(np.float32)
-    parent = rng.integers(0, ACTIVATION_LIMIT + 1, (2, artifact.width, 11, 17)).astype(np.float32)
+    parent = rng.integers(0, ACTIVATION_LIMIT + 1, (2, 2 * artifact.width, 11, 17)).astype(np.float32)
     condition = condition_rows(artifact, 2, level, None if code is None else [code] * 2)
     row = -1 if code is None else code
     scale = np.full((2, 1, 1, 1), tables.low_scales[artifact.rung(level, unit)] / np.float32(unit), np.float32)
@@ -155,9 +155,11 @@ def _compare_prior(
         _check(graph, torch.cat([mean * 8, torch.round(index)], 1), said)
         known.learn(number, torch.from_numpy(select(bins.numpy(), number)))
     planes = known.planes
-    offsets = prior.dequantiser(expected, planes, tensors[4])
+    offsets, handed_on = prior.dequantiser(expected, planes, tensors[4])
     both = {"luma": (planes[:, :LUMA_PLANES] * UNITS).numpy(), "chroma": (planes[:, LUMA_PLANES:] * UNITS).numpy()}
-    (got,) = artifact.prior_session("dequantiser", level).run(
-        ["offsets"], {"features": features, "condition": condition} | both
+    outputs = ["offsets", "handed_on"] if level else ["offsets"]
+    got = artifact.prior_session("dequantiser", level).run(
+        outputs, {"features": features, "condition": condition} | both
     )
-    _check("dequantiser", offsets * 128, got)
+    for value, own in zip((offsets * 128, handed_on * UNITS), got, strict=False):
+        _check("dequantiser", value, own)

@@ -28,7 +28,7 @@ from service.codec.model_tables import ModelTables, read_tables
 PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
 FINE_LEVELS = 1
 """So many of the finest levels have one set of prior graphs, all coarser ones another."""
-MANIFEST_FORMAT = 3
+MANIFEST_FORMAT = 4
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
 _LEVELS = {

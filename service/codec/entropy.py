@@ -123,7 +123,13 @@ def _groups(chosen: NDArray[np.int16], count: int) -> tuple[NDArray[np.int64], l
 
 
 class Encoder:
-    """Collects symbols and gives the words of one section."""
+    """Collects symbols and gives the words of one section.
+
+    Attributes:
+        shifts: Whether scale indices are shifted to fit the tile (calibration.py); not where tables are counted.
+    """
+
+    shifts = True
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

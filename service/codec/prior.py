@@ -25,7 +25,7 @@ class LevelPrior:
     Args:
         model: The model.
         low: Exact low-pass of the level, [N, 3, H, W], lattice units.
-        parent: Features of the coarser level, or None at the coarsest.
+        parent: What the coarser level handed on, or None at the coarsest.
         level: 0 is the finest.
         codes: Quality code of each tile; None: lossless.
         unit: Lattice units in a grey level.
@@ -44,7 +44,7 @@ class LevelPrior:
         edges = tables.edge_scales[rows, level][:, :, None, None]
         scale = np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32)
         if parent is None:
-            nothing = np.zeros((count, model.width, self.height // 2, self.width // 2), np.float32)
+            nothing = np.zeros((count, 2 * model.width, self.height // 2, self.width // 2), np.float32)
             parent = self._device(nothing)
         feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
         values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
@@ -56,11 +56,9 @@ class LevelPrior:
     def _device(self, value: Floats) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self.model.device)
 
-    def _run(self, graph: str, output: str, feeds: dict[str, ort.OrtValue]) -> Shorts:
-        (value,) = self.model.prior_session(graph, self.level).run_with_ort_values(
-            [output], feeds | {"features": self.features, "condition": self._condition_value}
-        )
-        return np.asarray(value.numpy())
+    def _run(self, graph: str, outputs: list[str], feeds: dict[str, ort.OrtValue]) -> list[ort.OrtValue]:
+        own = {"features": self.features, "condition": self._condition_value}
+        return list(self.model.prior_session(graph, self.level).run_with_ort_values(outputs, feeds | own))
 
     def _known(self, luma: bool, chroma: bool) -> dict[str, ort.OrtValue]:
         feeds = {"luma": self._device(self.known_luma)} if luma else {}
@@ -73,9 +71,9 @@ class LevelPrior:
         """
         chroma, phase = divmod(number, 4)
         graph = f"{'chroma' if chroma else 'luma'}{phase}"
-        said = self._run(graph, "said", self._known(luma=number > 0, chroma=bool(chroma)))
+        (value,) = self._run(graph, ["said"], self._known(luma=number > 0, chroma=bool(chroma)))
         rows, columns = self.extent(number)
-        said = said[:, :, :rows, :columns]
+        said: Shorts = value.numpy()[:, :, :rows, :columns]
         bands = said.shape[1] // 2
         return said[:, :bands], said[:, bands:]
 
@@ -97,10 +95,17 @@ class LevelPrior:
         target[:, bands : 2 * bands, :rows, :columns] = size
         target[:, 2 * bands :, :rows, :columns] = np.where(bins < 0, -linear, linear)
 
-    def offsets(self) -> Shorts:
-        """Reconstruction offset of every bin in 1/256 bin, once all passes are known: [N, 9, H, W]."""
-        offsets = self._run("dequantiser", "offsets", self._known(luma=True, chroma=True))
-        return offsets[:, :, : self.size[0], : self.size[1]]
+    def finish(self) -> tuple[Shorts, ort.OrtValue | None]:
+        """Once all passes are known.
+
+        Returns:
+            Reconstruction offset of every bin in 1/256 bin, [N, 9, H, W], and what is handed on to the finer level;
+            None at the finest.
+        """
+        outputs = ["offsets", "handed_on"] if self.level else ["offsets"]
+        offsets, *handed_on = self._run("dequantiser", outputs, self._known(luma=True, chroma=True))
+        known = np.asarray(offsets.numpy())[:, :, : self.size[0], : self.size[1]]
+        return known, handed_on[0] if handed_on else None
 
 
 def select(details: Integers, number: int) -> Integers:

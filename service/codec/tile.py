@@ -17,6 +17,7 @@ import numpy as np
 from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
+from service.codec.calibration import read_shifts
 from service.codec.clock import Clock
 from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder, Tables
@@ -75,11 +76,13 @@ def encode_tiles(
         if index == 0:
             with clock.room("entropy"):
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
+        shifts = [b""] * len(bins)
         for level in part:
-            low, parent = walk.encode_level(latent, level, low, parent, encoders)
+            low, parent, said = walk.encode_level(latent, level, low, parent, encoders)
+            shifts = [before + own for before, own in zip(shifts, said, strict=True)]
         with clock.room("entropy"):
-            for own_parts, head, encoder in zip(parts, heads, encoders, strict=True):
-                own_parts.append(head + encoder.words())
+            for own_parts, *head, encoder in zip(parts, shifts, heads, encoders, strict=True):
+                own_parts.append(b"".join(head) + encoder.words())
     return [CodedTile(tuple(own), None if codes is None else low[i : i + 1]) for i, own in enumerate(parts)]
 
 
@@ -111,21 +114,24 @@ def decode_tiles(
     """
     walk, smallest = Walk(model, codes, len(parts), size, unit, clock), lattice.sizes_of(*size)[-1]
     levels, tables, steps = lattice.levels_of(*size), walk.tables(), walk.low_steps()
+    divided = parts_of(levels)
     with clock.room("entropy"):
-        opened = [decode_lowest(own[0], smallest, t) for own, t in zip(parts, tables, strict=True)]
+        first = len(divided[0])
+        opened = [decode_lowest(own[0][first:], smallest, t) for own, t in zip(parts, tables, strict=True)]
         for (_, bins), own_steps in zip(opened, steps, strict=True):
             check_bins(bins, own_steps)
-        first = low = _rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
+        lowest = low = _rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
     decoders, parent = [decoder for decoder, _ in opened], None
     kept = [np.empty(0, np.float32)] * levels
-    for index, part in enumerate(parts_of(levels)[: len(parts[0])]):
+    for index, part in enumerate(divided[: len(parts[0])]):
+        shifts = [read_shifts(own[index], len(part)) for own in parts]
         if index:
             with clock.room("entropy"):
-                decoders = [Decoder(own[index], t) for own, t in zip(parts, tables, strict=True)]
-        for level in part:
+                decoders = [Decoder(own[index][len(part) :], t) for own, t in zip(parts, tables, strict=True)]
+        for level, own in zip(part, zip(*shifts, strict=True), strict=True):
             if level >= stop:
-                low, kept[level], parent = walk.decode_level(level, low, parent, decoders)
-    return low, Latent(first, tuple(kept), (), size, unit)
+                low, kept[level], parent = walk.decode_level(level, low, parent, decoders, own)
+    return low, Latent(lowest, tuple(kept), (), size, unit)
 
 
 def _rebuild_lows(bins: Sequence[Integers], steps: Sequence[Steps]) -> Floats:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
+from service.codec.calibration import Said, cheapest, shifted, write_shifts
 from service.codec.clock import Clock
 from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
 from service.codec.errors import CorruptStreamError
@@ -80,18 +81,19 @@ class Walk:
 
     def encode_level(
         self, latent: Latent, level: int, low: Floats, parent: ort.OrtValue | None, encoders: Sequence[Encoder]
-    ) -> tuple[Floats, ort.OrtValue]:
+    ) -> tuple[Floats, ort.OrtValue | None, list[bytes]]:
         """Code a level's bins.
 
         Args:
             latent: The tiles.
             level: 0 is the finest.
             low: Low-pass of the level as the decoder has it, [N, 3, h, w].
-            parent: The prior's features of the coarser level.
+            parent: What the prior of the coarser level handed on.
             encoders: One a tile; they get the symbols.
 
         Returns:
-            The low-pass of the finer level as the decoder will have it, and the prior's features of this one.
+            The low-pass of the finer level as the decoder will have it, what this one's prior hands on to it, and each
+            tile's byte in the head of the part.
         """
         with self.clock.room("prior"):
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
@@ -99,50 +101,58 @@ class Walk:
             details, bins = integers(latent.details[level]), np.empty(latent.details[level].shape, np.int32)
         steps, tables = self._steps(level), self.tables()
         luma, chroma = ([own.channels([3 + c for c in chosen]) for own in steps] for chosen in (LUMA, CHROMA))
+        said: list[list[Said]] = [[] for _ in encoders]
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("flow"):
                 each = zip(select(details, number), chroma if number >= 4 else luma, means, scales, tables, strict=True)
                 own = stacked([choose(*tile) for tile in each])
-            with self.clock.room("entropy"):
-                for tile, encoder in enumerate(encoders):
-                    flat = own[tile].ravel(), means[tile].ravel(), scales[tile].ravel()
-                    encoder.add(symbols_of(*flat, tables[tile]))
+            for tile, kept in enumerate(said):
+                kept.append((own[tile].ravel(), means[tile].ravel(), scales[tile].ravel()))
             place(bins, number, own)
             prior.learn(number, own)
+        with self.clock.room("entropy"):
+            heads = [write_level(*tile) for tile in zip(encoders, said, tables, strict=True)]
+        decoded, handed_on = self._details(prior, bins, steps)
         if self.codes is None:
             # The decoder's low-pass is the forward flow's own; beyond the finest level there is none.
-            return latent.lows[level - 1] if level else low, prior.features
-        return self._finer(low, self._details(prior, bins, steps), level), prior.features
+            return latent.lows[level - 1] if level else low, handed_on, heads
+        return self._finer(low, decoded, level), handed_on, heads
 
     def decode_level(
-        self, level: int, low: Floats, parent: ort.OrtValue | None, decoders: Sequence[Decoder]
-    ) -> tuple[Floats, Floats, ort.OrtValue]:
-        """Read a level's bins; arguments as in `encode_level`.
+        self,
+        level: int,
+        low: Floats,
+        parent: ort.OrtValue | None,
+        decoders: Sequence[Decoder],
+        shifts: Sequence[tuple[int, int]],
+    ) -> tuple[Floats, Floats, ort.OrtValue | None]:
+        """Read a level's bins; arguments as in `encode_level`, and luma's and chroma's shift of each tile.
 
         Returns:
-            The low-pass of the finer level, this level's details [N, 9, h, w], and the prior's features.
+            The low-pass of the finer level, this level's details [N, 9, h, w], and what its prior hands on.
 
         Raises:
             CorruptStreamError: The words cannot have been written by an Encoder.
         """
         with self.clock.room("prior"):
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
-        bins = np.zeros((self.count, 9, *low.shape[2:]), np.int32)
+        bins, tables = np.zeros((self.count, 9, *low.shape[2:]), np.int32), self.tables()
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("entropy"):
-                taken = [d.take(m.ravel(), s.ravel()) for d, m, s in zip(decoders, means, scales, strict=True)]
+                each = zip(decoders, means, scales, shifts, tables, strict=True)
+                taken = [d.take(m.ravel(), shifted(s.ravel(), tile[number >= 4], t)) for d, m, s, tile, t in each]
                 own = stacked(taken).reshape(means.shape)
             place(bins, number, own)
             prior.learn(number, own)
         steps = self._steps(level)
         for tile, own_steps in zip(bins, steps, strict=True):
             check_bins(tile, own_steps.channels(DETAILS))
-        details = self._details(prior, bins, steps)
-        return self._finer(low, details, level), details, prior.features
+        details, handed_on = self._details(prior, bins, steps)
+        return self._finer(low, details, level), details, handed_on
 
     def _steps(self, level: int) -> list[Steps]:
         """How the 12 bands of a level are quantised, for each tile."""
@@ -156,20 +166,30 @@ class Walk:
             for c in self.codes
         ]
 
-    def _details(self, prior: LevelPrior, bins: Integers, steps: Sequence[Steps]) -> Floats:
-        """Bins of a level, [N, 9, h, w] -> its details as the decoder takes them."""
-        if self.codes is None:
-            return bins.astype(np.float32)
+    def _details(self, prior: LevelPrior, bins: Integers, steps: Sequence[Steps]) -> tuple[Floats, ort.OrtValue | None]:
+        """Bins of a level, [N, 9, h, w] -> its details as the decoder takes them, and what its prior hands on."""
+        if self.codes is None and prior.level == 0:
+            return bins.astype(np.float32), None  # offsets are of no use, and there is no finer level
         with self.clock.room("prior"):
-            offsets = prior.offsets()
+            offsets, handed_on = prior.finish()
+        if self.codes is None:
+            return bins.astype(np.float32), handed_on
         with self.clock.room("flow"):
             each = zip(bins, offsets, steps, strict=True)
-            return stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each])
+            return stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each]), handed_on
 
     def _finer(self, low: Floats, details: Floats, level: int) -> Floats:
         with self.clock.room("flow"):
             size = lattice.sizes_of(*self.size)[level]
             return flow.inverse(low, details, self.model, level, self.unit, size)
+
+
+def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> bytes:
+    """Code the passes of one tile's level; returns the level's byte in the head of the part."""
+    shifts = [cheapest(own, tables) if encoder.shifts else 0 for own in (passes[:4], passes[4:])]
+    for number, (bins, means, scales) in enumerate(passes):
+        encoder.add(symbols_of(bins, means, shifted(scales, shifts[number >= 4], tables), tables))
+    return write_shifts(*shifts)
 
 
 def integers(values: Floats) -> Integers:

@@ -22,13 +22,16 @@ from model_export.peers import Pixels, peers
 from model_export.provenance import provenance
 from model_export.report import bullets, number, table
 from model_export.samples import find_samples
+from service import codec
+from tests.bench import operations
 from tests.bench.memory import Peak, measure_peaks
-from tests.bench.subjects import Options, Seconds, Subject, subject, textured
+from tests.bench.subjects import LEARNED, Options, Seconds, Subject, has_compressai, opened, textured
 
 ROOMS = ("image", "flow", "prior", "entropy")
 GROUPS = {
     "lossy, near 39 dB on Kodak": {"bijou": 40, "avif": 78, "jxl": 90, "webp": 89, "jpeg": 89},
     "lossless": {"bijou": 100, "jxl-lossless": 100, "png": 100},
+    "learned codecs without trained weights": {"bijou": 40, "mbt2018-mean": 6, "cheng2020-anchor": 6},
 }
 """Codec and quality; the first of a group is what the others are set against."""
 
@@ -47,29 +50,29 @@ class Speed:
 
 @dataclass(frozen=True)
 class Row:
-    """One codec at one quality: means over pictures of medians over rounds."""
+    """One codec at one quality: means over pictures of medians over rounds; no rate where weights are not trained."""
 
     name: str
     quality: float
     threads: int
-    bits_per_pixel: float
-    psnr_db: float
+    bits_per_pixel: float | None
+    psnr_db: float | None
     encode: Speed
     decode: Speed
 
 
-def measure(codec: Subject, pictures: Sequence[Pixels], threads: int, rounds: int) -> Row:
+def measure(subject: Subject, pictures: Sequence[Pixels], threads: int, rounds: int) -> Row:
     """Encode and decode every picture `rounds` times, after one round that does not count."""
     rates, reached_db, encodes, decodes = [], [], [], []
     for pixels in pictures:
-        encode, stream = _timed(codec.encode, pixels, rounds)
-        decode, decoded = _timed(codec.decode, stream, rounds)
+        encode, stream = _timed(subject.encode, pixels, rounds)
+        decode, decoded = _timed(subject.decode, stream, rounds)
         encodes.append(encode)
         decodes.append(decode)
         rates.append(8 * len(stream) / (pixels.shape[0] * pixels.shape[1]))
         reached_db.append(psnr(pixels, decoded))
-    figures = (statistics.fmean(rates), statistics.fmean(reached_db), _mean(encodes), _mean(decodes))
-    return Row(codec.name, codec.quality, threads, *figures)
+    rate, mean_db = (statistics.fmean(rates), statistics.fmean(reached_db)) if subject.trained else (None, None)
+    return Row(subject.name, subject.quality, threads, rate, mean_db, _mean(encodes), _mean(decodes))
 
 
 def _timed(work: Callable[[Given], tuple[Result, Seconds]], given: Given, rounds: int) -> tuple[Speed, Result]:
@@ -153,14 +156,15 @@ def memory_table(peaks: Iterable[tuple[str, float, Peak, Peak]], pixels: int) ->
 
 def speeds(pictures: Sequence[Pixels], options: Options, rounds: int) -> dict[str, list[Row]]:
     """Measure every group with these threads."""
-    there = {"bijou", *peers()}
+    there = {"bijou", *peers(), *(LEARNED if has_compressai() else ())}
     return {
         title: [
-            measure(subject(name, quality, options), pictures, options.threads, rounds)
+            measure(opened(name, quality, options), pictures, options.threads, rounds)
             for name, quality in group.items()
             if name in there
         ]
         for title, group in GROUPS.items()
+        if len(there & set(group)) > 1
     }
 
 
@@ -169,12 +173,15 @@ def report(o: argparse.Namespace, arguments: Sequence[str]) -> str:
     pictures = [s.pixels() for s in find_samples([o.folder])[: o.pictures]] if o.folder else [textured(512, 768)]
     what = f"{len(pictures)} of the given folder" if o.folder else "one synthetic, 768x512"
     options = Options(o.threads[0], o.device, o.model)
-    facts = {**provenance("tests.bench.bench", arguments), "device": o.device, "pictures": what}
+    encoding, decoding = operations.a_pixel(o.model or codec.shipped_models().default.folder)
+    counted = f"{encoding:.0f} and {decoding:.0f} thousand multiplications a pixel to encode and to decode"
+    facts = {**provenance("tests.bench.bench", arguments), "device": o.device, "pictures": what, "bijou": counted}
     parts = ["# Speed and memory", bullets(facts)]
     ours: list[Row] = []
     for threads in o.threads:
         for title, rows in speeds(pictures, replace(options, threads=threads), o.rounds).items():
-            ours += [r for r in rows if r.name == "bijou"]
+            known = {(r.quality, r.threads) for r in ours}
+            ours += [r for r in rows if r.name == "bijou" and (r.quality, r.threads) not in known]
             parts += [f"## Speed, {title}, threads: {threads}", speed_table(rows)]
     parts += ["## Where the time goes", room_table(ours)]
     if o.memory_size is not None:
@@ -186,7 +193,7 @@ def report(o: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 
 def _memory_subjects() -> list[tuple[str, float]]:
-    lossy, lossless = GROUPS.values()
+    lossy, lossless, _ = GROUPS.values()
     there = {"bijou", *peers()}
     chosen = [("bijou", lossy["bijou"]), ("bijou", lossless["bijou"]), ("avif", lossy["avif"]), ("jxl", lossy["jxl"])]
     return [(name, quality) for name, quality in chosen if name in there]

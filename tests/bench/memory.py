@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from model_export.peers import Pixels
-from tests.bench.subjects import Options, subject
+from tests.bench.subjects import Options, opened
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", type=Path)
     o = parser.parse_args(argv)
-    codec = subject(o.name, o.quality, Options(o.threads, o.device, o.model))
+    codec = opened(o.name, o.quality, Options(o.threads, o.device, o.model))
     source = np.load(o.source) if o.direction == "encode" else o.source.read_bytes()
     resting_bytes = _resident("VmRSS")
     start_s = time.perf_counter()

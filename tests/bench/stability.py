@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import statistics
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     paths = sorted(options.folder.glob("*.png"))
+    rows: list[Settled] = []
     with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
-        rows = [r for part in pool.map(measure, paths, [tuple(options.qualities)] * len(paths)) for r in part]
+        for path, part in zip(paths, pool.map(measure, paths, [tuple(options.qualities)] * len(paths)), strict=True):
+            kept = " ".join(f"{r.quality:g}:{'settled' if r.stable else 'not settled'}" for r in part)
+            print(f"{path.name} {kept}", file=sys.stderr, flush=True)
+            rows += part
     print("| quality | settled | mean dB lost | most dB lost | median s |\n| ---: | ---: | ---: | ---: | ---: |")
     for quality in options.qualities:
         own = [r for r in rows if r.quality == quality]

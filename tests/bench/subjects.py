@@ -1,7 +1,13 @@
-"""What the benchmarks run, all with one shape: Bijou from the shipped model, and other codecs through Pillow."""
+"""What the benchmarks run, all with one shape: Bijou from the shipped model, other codecs through Pillow, and learned
+ones through CompressAI where that is installed. CompressAI's have no weights here: they tell how long they take, and
+nothing else.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +22,8 @@ from service import codec
 Seconds = Mapping[str, float]
 """Seconds per room; empty for a codec that does not tell."""
 
+LEARNED = ("mbt2018-mean", "cheng2020-anchor")
+"""Architectures of CompressAI: D. Minnen et al. 2018, without and Z. Cheng et al. 2020, with a serial context model."""
 SPECTRUM_SLOPE = 0.5
 """Amplitude of an octave is its wavelength to this power: rates then come out near Kodak's."""
 
@@ -31,15 +39,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Subject:
-    """One codec at one quality."""
+    """One codec at one quality; one without trained weights has no rate or PSNR worth telling."""
 
     name: str
     quality: float
     encode: Callable[[Pixels], tuple[bytes, Seconds]]
     decode: Callable[[bytes], tuple[Pixels, Seconds]]
+    trained: bool = True
 
 
-def subject(name: str, quality: float, options: Options) -> Subject:
+def opened(name: str, quality: float, options: Options) -> Subject:
     """Open a codec by name.
 
     Raises:
@@ -47,6 +56,8 @@ def subject(name: str, quality: float, options: Options) -> Subject:
     """
     if name == "bijou":
         return _bijou(quality, options)
+    if name in LEARNED:
+        return _compressai(name, quality, options)
     peer = peers(options.threads)[name]
     return Subject(name, quality, lambda p: (peer.encode(p, quality).stream, {}), lambda s: (peer.decode(s), {}))
 
@@ -69,6 +80,33 @@ def _bijou(quality: float, options: Options) -> Subject:
         return decoded.picture.pixels, decoded.seconds
 
     return Subject("bijou", quality, encode, decode)
+
+
+def has_compressai() -> bool:
+    """Whether the package is installed; it is not among the project's own."""
+    return importlib.util.find_spec("compressai") is not None
+
+
+def _compressai(name: str, quality: float, options: Options) -> Subject:
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    net = importlib.import_module("compressai.zoo").image_models[name](quality=int(quality), pretrained=False).eval()
+    net.update(force=True)
+
+    @torch.no_grad()
+    def encode(pixels: Pixels) -> tuple[bytes, Seconds]:
+        planes = torch.from_numpy(pixels.transpose(2, 0, 1)[None] / np.float32(255))
+        return pickle.dumps(net.compress(planes)), {}
+
+    @torch.no_grad()
+    def decode(stream: bytes) -> tuple[Pixels, Seconds]:
+        coded = pickle.loads(stream)  # what `encode` made, in this process
+        planes = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+        return (planes[0].numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8), {}
+
+    return Subject(f"{name} {quality:g}", quality, encode, decode, trained=False)
 
 
 def textured(height: int, width: int, seed: int = 0) -> Pixels:

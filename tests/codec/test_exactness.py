@@ -73,7 +73,11 @@ def test_a_batch_of_two_through_the_prior_is_each_by_itself(level, codes, models
             np.testing.assert_array_equal(scales[index : index + 1], one_scales)
             single.learn(number, own[index : index + 1])
         batch.learn(number, own)
-    offsets = batch.offsets()
+    offsets, handed_on = batch.finish()
     assert np.abs(offsets).max() < 128
     for index, single in enumerate(singles):
-        np.testing.assert_array_equal(offsets[index : index + 1], single.offsets())
+        one_offsets, one_handed_on = single.finish()
+        np.testing.assert_array_equal(offsets[index : index + 1], one_offsets)
+        assert (handed_on is None) == (one_handed_on is None) == (level == 0)
+        if handed_on is not None and one_handed_on is not None:
+            np.testing.assert_array_equal(handed_on.numpy()[index : index + 1], one_handed_on.numpy())

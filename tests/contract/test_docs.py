@@ -15,6 +15,7 @@ import pytest
 from service import codec
 from service.problems import OTHERS, TABLE
 from service.responses import RE_ENCODE_HEADERS, RESULT_HEADERS, STREAM_HEADERS
+from tests.pages import blocks
 from tests.service.wire import Live, get, listen
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -36,10 +37,6 @@ def folder(tmp_path: Path, png: bytes, models: codec.ModelSet) -> Path:
     (tmp_path / "photo.png").write_bytes(png)
     (tmp_path / "photo.bij").write_bytes(codec.encode(picture, models.default).stream)
     return tmp_path
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", API, re.DOTALL | re.MULTILINE)
 
 
 def test_every_problem_is_listed_with_its_status():
@@ -66,7 +63,7 @@ def test_every_metric_is_explained(live: Live):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples need curl")
-@pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: block.split("'")[0][-40:].strip())
+@pytest.mark.parametrize("block", blocks("docs/api.md", "sh"), ids=lambda block: block.split("'")[0][-40:].strip())
 def test_the_shell_examples_work(live: Live, folder: Path, block: str):
     script = "set -euo pipefail\n" + block.replace(ADDRESS, f"http://127.0.0.1:{live.port}")
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "KEY": KEY}
@@ -77,7 +74,7 @@ def test_the_shell_examples_work(live: Live, folder: Path, block: str):
 def test_the_python_examples_work(live: Live, folder: Path, monkeypatch: pytest.MonkeyPatch):
     """All on one page, in order: later ones use the client of the first."""
     monkeypatch.chdir(folder)
-    first, *rest = blocks("python")
+    first, *rest = blocks("docs/api.md", "python")
     names: dict[str, Any] = {}
     source = first.replace(ADDRESS, f"http://127.0.0.1:{live.port}")
     exec(source, names)

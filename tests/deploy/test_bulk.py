@@ -26,6 +26,7 @@ from service.bulk.places import Place
 from service.operations import Codec
 from service.schemas import EncodeOptions
 from tests.deploy.processes import ROOT, wait_until
+from tests.pages import commands
 
 PICTURES = 200
 BEFORE_KILL = 40
@@ -61,6 +62,22 @@ def pictures(folder: Path, number: int) -> Path:
         coarse = Image.fromarray(random.integers(0, 255, (3, 4, 3), dtype=np.uint8))
         coarse.resize((16 + index % 5, 16 + index % 3), Image.Resampling.BICUBIC).save(path)
     return folder
+
+
+@pytest.mark.slow
+def test_the_local_commands_of_deployment_work_one_after_the_other(tmp_path: Path):
+    pictures(tmp_path / "photos", 2)
+    (tmp_path / "service").symlink_to(ROOT / "service")
+    local = [line for line in commands("docs/deployment.md", "-m service.bulk") if "s3://" not in line]
+    assert [line.split()[3] for line in local] == ["encode", "re-encode", "decode"]
+    for line in local:
+        done = subprocess.run(
+            [sys.executable, *line.split()[1:], "--workers", "1", "--quiet"],
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert [len(list((tmp_path / folder).rglob("*.*"))) for folder in ("archive", "smaller", "out")] == [3, 3, 3]
+    assert {path.suffix for path in (tmp_path / "out").rglob("*.*")} == {".webp", ".jsonl"}
 
 
 @pytest.mark.slow

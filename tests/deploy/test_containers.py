@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import yaml
 
 from service.settings import Settings
 from tests.deploy.processes import HAPROXY_CONFIGURATION, ROOT, program
+from tests.pages import commands
 
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -113,6 +116,27 @@ def test_docker_compose_accepts_the_file():
     assert checked.returncode == 0, checked.stderr
     resolved = yaml.safe_load(checked.stdout)["services"]
     assert set(resolved) == set(SERVICES)
+
+
+@pytest.mark.parametrize("command", commands("docs/deployment.md", "docker "))
+def test_docker_takes_the_commands_of_deployment_as_far_as_its_daemon(command: str, tmp_path: Path):
+    """A word it does not know stops it before it looks for the daemon, which is not there."""
+    client = "docker-compose" if "docker compose" in command else "docker"
+    program(client, client)
+    (tmp_path / "photo.png").write_bytes(b"not read")
+    done = subprocess.run(
+        ["bash", "-c", command.replace("docker compose", client).replace("docker/", f"{ROOT}/docker/")],
+        cwd=ROOT if client == "docker-compose" else tmp_path,
+        env={"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{tmp_path}/no-daemon"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert re.search(r"cannot connect to the docker daemon|error.*connect|connection aborted", done.stderr.lower()), (
+        done
+    )
 
 
 def test_without_profiles_the_balancer_and_cpu_replicas_start():

@@ -6,7 +6,9 @@ import functools
 import importlib
 import json
 import re
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import yaml
 
 from service.settings import Settings
 from tests.deploy.processes import ROOT, program
+from tests.pages import blocks
 
 FOLDER = ROOT / "docker/kubernetes"
 VARIANTS = ("base", "gpu", "keda", "monitoring")
@@ -27,8 +30,12 @@ Resource = dict[str, Any]
 @functools.cache
 def rendered(variant: str) -> str:
     """What kubectl would apply, as YAML."""
+    return kustomized(FOLDER / variant)
+
+
+def kustomized(folder: Path) -> str:
     kubectl = program("kubectl", "kubectl, 1.27 or newer")
-    command = [kubectl, "kustomize", str(FOLDER / variant)]
+    command = [kubectl, "kustomize", str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -61,6 +68,16 @@ def test_the_schemas_of_kubernetes_accept_everything(variant: str, version: str)
     for resource in known:
         checker.validate(resource, version, strict=True)
     assert bool(known) == (variant != "monitoring")
+
+
+def test_the_overlay_of_deployment_builds_on_a_checkout_beside_it(tmp_path: Path):
+    [overlay] = blocks("docs/deployment.md", "yaml")
+    (tmp_path / "kustomization.yaml").write_text(overlay)
+    shutil.copytree(FOLDER, tmp_path / "bijou" / FOLDER.relative_to(ROOT))
+    found = [r for r in yaml.safe_load_all(kustomized(tmp_path)) if r["kind"] == "Deployment"]
+    [container] = found[0]["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("registry.example.com/bijou")
+    assert found[0]["metadata"]["namespace"] == "bijou"
 
 
 @pytest.mark.parametrize("variant", ["base", "gpu", "keda"])

@@ -14,20 +14,16 @@ from PIL import Image
 
 from examples import make_samples
 from tests.live_server import ROOT, environment, live_server
+from tests.pages import blocks
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = ("README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 ADDRESS = "http://127.0.0.1:8000"
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[\w-]+)?\)")
 MODULE = re.compile(r"python -m ((?:service|model_export|examples|tests)[\w.]*)")
 MAKE = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
 NOT_RUN = ("make ",)
 """They install a virtual environment, or serve for ever: what they name is checked instead."""
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return [code for name, code in BLOCK.findall(text) if name == language]
 
 
 def text_of(page: str) -> str:
@@ -44,13 +40,13 @@ def test_every_command_of_the_readme_works_in_the_order_it_stands_there(tmp_path
     with Image.open(make_samples.FOLDER / "petals.png") as image:
         image.crop((80, 80, 144, 144)).save(tmp_path / "photo.png")
     (tmp_path / "service").symlink_to(ROOT / "service")
-    scripts = [block for block in blocks(README, "sh") if not block.startswith(NOT_RUN)]
+    scripts = [block for block in blocks("README.md", "sh") if not block.startswith(NOT_RUN)]
     assert len(scripts) == 2
     with live_server() as url:
         for block in scripts:
             script = "set -euo pipefail\n" + block.replace(ADDRESS, url).replace(".venv/bin/python", sys.executable)
             run(["bash", "-c", script], tmp_path)
-    for block in blocks(README, "python"):
+    for block in blocks("README.md", "python"):
         run([sys.executable, "-c", block], tmp_path)
     with Image.open(tmp_path / "decoded.png") as decoded, Image.open(tmp_path / "small.png") as small:
         assert (decoded.size, small.size) == ((64, 64), (16, 16))
@@ -76,9 +72,9 @@ def test_links_lead_somewhere(page: str):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_parse_and_name_what_exists(page: str):
     text = text_of(page)
-    for block in blocks(text, "sh"):
+    for block in blocks(page, "sh"):
         subprocess.run(["bash", "-n", "-c", block], check=True)
-    for block in blocks(text, "python"):
+    for block in blocks(page, "python"):
         compile(block, page, "exec")
     for module in MODULE.findall(text):
         assert importlib.util.find_spec(module.rstrip(".")) is not None, module
@@ -88,7 +84,7 @@ def test_commands_of_a_page_parse_and_name_what_exists(page: str):
 
 @pytest.mark.parametrize("folder", ["service", "service/codec", "service/client", "service/bulk", "model_export"])
 def test_the_tree_of_the_readme_names_every_module(folder: str):
-    (tree,) = blocks(README, "")
+    (tree,) = blocks("README.md", "")
     named = set(re.findall(r"\w+", tree))
     modules = {path.stem for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("__")}
     assert modules

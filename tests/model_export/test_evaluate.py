@@ -197,6 +197,20 @@ def test_generations_follow_a_drift_to_the_end(samples: list[Sample]) -> None:
     assert descent.psnr_db[0] == descent.psnr_db[2] > descent.psnr_db[1]
 
 
+def test_a_changing_quality_goes_up_and_down_in_turn_to_the_last_generation(samples: list[Sample]) -> None:
+    taken: list[float] = []
+
+    def encode(pixels: Pixels, quality: float) -> Coded:
+        taken.append(quality)
+        return Bins().encode(pixels, quality)
+
+    cache = Cache(None)
+    descent = measure_descent(Codec("moving", "", encode, Bins.decode), 50, samples[0], cache, (1, 3, 7), swing=25)
+    assert taken == [50, 75, 25, 50, 75, 25, 50]
+    assert descent.fixed_since is None
+    assert descent.psnr_db[0] > descent.psnr_db[1]
+
+
 def test_later_generations_use_their_own_encoder(samples: list[Sample]) -> None:
     first, later = Bins(), Bins()
     measure_descent(replace(codec_of(first), again=later.encode), 25, samples[0], Cache(None), (1, 2))
@@ -262,13 +276,23 @@ def test_the_command_writes_tables_figures_and_where_they_come_from(
     monkeypatch.setattr(module, "_bijou", lambda _: {})
     out = tmp_path / "out"
     code = main(
-        f"{folder} --out {out} --anchors {anchors} --anchor old new:mse --cache {tmp_path / 'cache'} --no-times".split()
+        f"{folder} --out {out} --anchors {anchors} --anchor old new:mse --cache {tmp_path / 'cache'} --no-times"
+        " --generations 1 3 --generation-swings 0 20".split()
     )
     assert code == 0
     text = (out / "evaluation.md").read_text()
     assert "python -m model_export evaluate pictures --out out" in text
     assert str(tmp_path) not in text
-    for word in ("commit", "machine", "versions", "date", "| bijou | old |", "exact", "generation_loss.png"):
+    for word in (
+        "commit",
+        "machine",
+        "versions",
+        "date",
+        "| bijou | old |",
+        "exact",
+        "generation_loss.png",
+        "| bijou | 50 ± 20 |",
+    ):
         assert word in text
     figures = json.loads((out / "evaluation.json").read_text())
     assert [p["psnr_db"] is None for p in figures["curves"]] == [False, False, False, True] * 2

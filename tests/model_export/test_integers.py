@@ -82,7 +82,7 @@ def test_every_layer_of_a_model_is_proven():
         "priors.0.trunk.first",
         "priors.1.trunk.first",
         "flow.coupling.update.last",
-        "priors.1.dequantiser.second",
+        "priors.1.dequantiser.join",
     } <= set(bounds)
     assert 0 < max(bounds.values()) < ACCUMULATOR_LIMIT
 

@@ -12,7 +12,8 @@ import torch
 from model_export.config import TINY
 from model_export.data import batches, synthetic_pictures
 from model_export.model import CodecModel
-from model_export.train import TrainSettings, load_average, save_compact, schedule, train
+from model_export.prior import by_phase
+from model_export.train import TrainSettings, begin_from, load_average, save_compact, schedule, train
 
 SETTINGS = TrainSettings(minutes=60, batch=2, side=128, max_steps=6, report_s=1e9)
 
@@ -47,6 +48,16 @@ def test_a_resumed_run_goes_on_counting(checkpoint, tmp_path):
     _, progress = load_average(copy)
     assert progress.step == 8
     assert len(progress.history) > len(load_average(checkpoint)[1].history)
+
+
+@pytest.mark.parametrize(("part", "moving"), [("prior", "priors."), ("dequantiser", ".dequantiser.")])
+def test_a_part_is_trained_alone(checkpoint, tmp_path, part, moving):
+    before = dict(load_average(checkpoint)[0].named_parameters())
+    settings = dataclasses.replace(SETTINGS, max_steps=2, part=part)
+    after = train(TINY, settings, [], [], tmp_path / "part.pt", start=checkpoint)
+    changed = {name for name, weight in after.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all(moving in name for name in changed)
 
 
 def test_a_compact_checkpoint_is_small_loads_and_starts_a_new_run(checkpoint, tmp_path):
@@ -105,3 +116,56 @@ def test_pictures_too_small_for_wide_crops_give_plain_ones():
 def test_the_learning_rate_warms_up_and_cools_down():
     assert schedule(0.0, 0) < schedule(0.0, 50) < schedule(0.0, 100)
     assert schedule(0.1, 1000) > schedule(0.5, 1000) > schedule(1.0, 1000) > 0
+
+
+@torch.no_grad()
+def test_a_wider_and_deeper_model_starts_from_a_smaller_one(checkpoint):
+    larger = dataclasses.replace(TINY, head_channels=12, coarse_layers=TINY.coarse_layers + 1)
+    model, average = CodecModel(larger), CodecModel(larger)
+    begin_from(checkpoint, model, average)
+    old = load_average(checkpoint)[0].state_dict()
+    for name, weight in average.state_dict().items():
+        if name in old:
+            kept = tuple(slice(n) for n in old[name].shape)
+            torch.testing.assert_close(weight[kept], old[name])
+    wide = average.prior(0).heads[0].second.terms[0].weight
+    assert (wide[:8, 8:] == 0).all()
+    assert (wide[8:] != 0).any()
+    same, _ = load_average(checkpoint)
+    read, parent, condition = torch.rand(1, 6, 8, 8), torch.rand(1, 16, 4, 4), average.condition(torch.zeros(1), 0)
+    features = average.prior(0).trunk(read, parent, condition)
+    torch.testing.assert_close(features, same.prior(0).trunk(read, parent, condition))
+    phase = by_phase(features)[0]
+    for ours, theirs in zip(
+        average.prior(0).heads[0](phase, None, condition), same.prior(0).heads[0](phase, None, condition), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@torch.no_grad()
+def test_what_is_left_of_zero_bins_is_a_share_of_their_energy():
+    model = CodecModel(TINY)
+    steps = torch.full((1, 12, 1, 1), 8.0)
+    latent = torch.full((1, 9, 4, 4), 2.0)
+    latent[:, :, 0, 0] = 100.0
+    bins = (latent > 4).float()
+    assert model.unforetold(latent, steps, bins, torch.zeros_like(latent), 0).item() == 1
+    assert model.unforetold(latent, steps, bins, torch.full_like(latent, 0.5), 0).item() == 0
+    assert model.unforetold(latent, steps, bins, torch.full_like(latent, 0.25), 0).item() == pytest.approx(0.25)
+
+
+def test_the_dequantiser_and_what_it_reads_learn_to_foretell():
+    torch.manual_seed(0)
+    model = CodecModel(TINY)
+    for prior in (model.prior(0), model.prior(1)):
+        torch.nn.init.normal_(prior.dequantiser.last.terms[0].weight)
+    picture = torch.rand(2, 3, 128, 128) * 255
+    model(picture, torch.tensor([0.0, 300.0])).unforetold.sum().backward()
+    for prior in (model.prior(0), model.prior(1)):
+        for layer in (prior.dequantiser.layers[0], prior.dequantiser.join, prior.trunk.first):
+            assert all(learns(conv.weight) for conv in layer.terms)
+        assert not any(learns(head.last.terms[0].weight) for head in prior.heads)
+
+
+def learns(parameter: torch.Tensor) -> bool:
+    return parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)

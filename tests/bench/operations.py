@@ -1,0 +1,43 @@
+"""Multiplications of the shipped graphs for each pixel, counted from the weights of their convolutions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from service.codec.artifact import FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
+
+FINEST = 1 / 4
+"""Positions of the finest level for each pixel; every coarser level has a quarter of those of the one before."""
+KILO = 1000
+
+
+def of_graph(path: Path) -> int:
+    """Multiplications for each position of a level.
+
+    A head computes one position in four, and what a trunk carries over from the coarser level is computed there.
+    """
+    graph = onnx.load(path).graph
+    sizes = {weight.name: weight.dims for weight in graph.initializer}
+    head = path.stem.split("_")[-1].startswith(("luma", "chroma"))
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            outputs, inputs, height, width = sizes[node.input[1]]
+            whole = outputs * inputs * height * width
+            total += whole // 4 if head or node.input[0] == "parent" else whole
+    return total
+
+
+def a_pixel(folder: Path) -> tuple[float, float]:
+    """Thousands of multiplications for a pixel to encode and to decode a lossy stream; folder: of the model."""
+    coarser = FINEST / 3  # a quarter, a sixteenth, ...
+    positions = [FINEST if level < FINE_LEVELS else coarser for level in range(FINE_LEVELS + 1)]
+    prior = sum(
+        share * of_graph(folder / f"{graph_of_level(name, level)}.onnx")
+        for level, share in enumerate(positions)
+        for name in PRIOR_GRAPHS
+    )
+    forward, inverse = ((FINEST + coarser) * of_graph(folder / f"{name}.onnx") for name in ("forward", "inverse"))
+    return (prior + forward + inverse) / KILO, (prior + inverse) / KILO
