@@ -23,7 +23,7 @@ Seconds = Mapping[str, float]
 """Seconds per room; empty for a codec that does not tell."""
 
 LEARNED = ("mbt2018-mean",)
-"""An architecture of CompressAI, by D. Minnen et al. 2018, without its serial context model, which would take minutes."""
+"""An architecture of CompressAI, by D. Minnen et al. 2018, without its serial context model."""
 SPECTRUM_SLOPE = 0.5
 """Amplitude of an octave is its wavelength to this power: rates then come out near Kodak's."""
 
