@@ -14,7 +14,7 @@ class ModelConfig:
         trunk_layers: 3x3 layers of the finest level's trunk after its first one.
         coarse_layers: The same of the trunk of all coarser levels.
         head_channels: Width of the four luma and four chroma heads.
-        dequantiser_layers: 3x3 layers of the dequantiser between its first and its last.
+        dequantiser_layers: 3x3 layers of the dequantiser between its first and the one that joins.
         coupling_channels: Hidden width of the coupling nets.
     """
 
