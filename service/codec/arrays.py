@@ -1,7 +1,11 @@
 """Names for the arrays that pass between rooms."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.generic)
 
 Bytes8 = NDArray[np.uint8]
 """Pixels, [H, W, 3] red green blue, or one plane [H, W]."""
@@ -11,3 +15,5 @@ Integers = NDArray[np.int32]
 """Lattice values or bins."""
 Shorts = NDArray[np.int16]
 """What heads say: means in 1/8 bin, scale indices, offsets in 1/256 bin."""
+Halves = NDArray[np.float16]
+"""Activations kept for later: they have ten bits, which float16 holds exactly."""

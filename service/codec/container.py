@@ -94,7 +94,7 @@ def quality_of(code: int) -> float:
 
 
 def parts_of(levels: int) -> list[list[int]]:
-    """Levels (coarsest first) in each part of a tile with so many levels; the first part also has the low-pass."""
+    """Levels (coarsest first) in each part of a tile, if a picture has so many; the first also has the low-pass."""
     fine = min(levels, FINE_LEVELS)
     return [list(range(levels - 1, fine - 1, -1))] + [[level] for level in reversed(range(fine))]
 
@@ -106,18 +106,10 @@ def part_scale(levels: int, part: int) -> int:
 
 def layout(header: Header) -> list[Section]:
     """The sections a stream with this header has, in order: coarse to fine over all tiles."""
-    tiles = [levels_of(t.height, t.width) for t in tiles_of(header.height, header.width)]
-    deepest = max(min(levels, FINE_LEVELS) for levels in tiles)
+    levels, tiles = levels_of(header.height, header.width), len(tiles_of(header.height, header.width))
     sections = [Section("icc")] if header.flags & ICC else []
-    for scale in (1 << step for step in range(deepest, -1, -1)):
-        for tile, levels in enumerate(tiles):
-            # A tile too small for this scale gives its first part in the first round.
-            fits = [part for part in range(len(parts_of(levels))) if part_scale(levels, part) == scale]
-            if scale == 1 << deepest and not fits:
-                fits = [0]
-            elif fits == [0] and scale != 1 << deepest:
-                fits = []
-            sections += [Section("part", tile, part, part_scale(levels, part)) for part in fits]
+    for part in range(len(parts_of(levels))):
+        sections += [Section("part", tile, part, part_scale(levels, part)) for tile in range(tiles)]
     for flag, kind in ((ALPHA, "alpha"), (EXIF, "exif")):
         if header.flags & flag:
             sections.append(Section(kind))

@@ -168,6 +168,12 @@ class Decoder:
         self._tables = tables
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
 
+    def copy(self) -> Decoder:
+        """A decoder that goes on from here while this one stays."""
+        twin = Decoder(b"", self._tables)
+        twin._coder = self._coder.clone()
+        return twin
+
     def take(self, means: Shorts, scales: Shorts) -> Integers:
         """Decode the bins of one pass from their means (1/8 bin) and scale indices, flat, of equal length.
 

@@ -45,7 +45,6 @@ def inspect(stream: bytes, limits: Limits = Limits()) -> StreamInfo:
     """Read a stream's header and sections; a head cut short is enough, `complete` says whether all was there."""
     read = read_stream(stream, limits, prefix=True)
     h = read.header
-    tiles = lattice.tiles_of(h.height, h.width)
     sections = tuple(SectionInfo(p.section.kind, p.start, p.length, p.section.scale) for p in read.placed)
     return StreamInfo(
         version=container.VERSION,
@@ -54,8 +53,8 @@ def inspect(stream: bytes, limits: Limits = Limits()) -> StreamInfo:
         height=h.height,
         quality=h.quality,
         lossless=h.lossless,
-        levels=max(lattice.levels_of(t.height, t.width) for t in tiles),
-        tiles=len(tiles),
+        levels=lattice.levels_of(h.height, h.width),
+        tiles=len(lattice.tiles_of(h.height, h.width)),
         sections=sections,
         has_alpha=bool(h.flags & ALPHA),
         grey=bool(h.flags & GREY),

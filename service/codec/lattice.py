@@ -5,11 +5,14 @@ the lifting steps moved deep coefficients by a good part of a step from one gene
 green, red, as the flow's colour step wants them.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.codec.arrays import Bytes8, Floats
+from service.codec.arrays import Bytes8, Floats, Number
 
 LOSSY_UNIT, LOSSLESS_UNIT = 64, 1
 READ_UNIT = 8
@@ -23,13 +26,46 @@ SMALLEST_LOW = 8
 
 
 @dataclass(frozen=True)
+class Area:
+    """Rows top ... bottom - 1 and columns left ... right - 1 of a state."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def grown(self, margin: int, size: tuple[int, int]) -> Area:
+        """With a margin on all sides, as far as the state goes."""
+        bottom, right = min(self.bottom + margin, size[0]), min(self.right + margin, size[1])
+        return Area(max(self.top - margin, 0), max(self.left - margin, 0), bottom, right)
+
+    def doubled(self, size: tuple[int, int]) -> Area:
+        """What the flow makes this area of, in a finer state of the given size."""
+        return Area(2 * self.top, 2 * self.left, min(2 * self.bottom, size[0]), min(2 * self.right, size[1]))
+
+    def within(self, outer: Area) -> Area:
+        """The same area, counted from the corner of another."""
+        top, left = outer.top, outer.left
+        return Area(self.top - top, self.left - left, self.bottom - top, self.right - left)
+
+    def of(self, state: NDArray[Number]) -> NDArray[Number]:
+        """The area of a state, [..., H, W]; not copied."""
+        return state[..., self.top : self.bottom, self.left : self.right]
+
+
+@dataclass(frozen=True)
 class Tile:
-    """A rectangle of a picture, coded on its own."""
+    """A rectangle of a picture whose bins are coded on their own."""
 
     top: int
     left: int
     height: int
     width: int
+
+    def area(self, halvings: int = 0) -> Area:
+        """Of the tile in the state after so many halvings."""
+        bottom, right = -(-(self.top + self.height) >> halvings), -(-(self.left + self.width) >> halvings)
+        return Area(self.top >> halvings, self.left >> halvings, bottom, right)
 
 
 def tiles_of(height: int, width: int) -> list[Tile]:
@@ -42,7 +78,7 @@ def tiles_of(height: int, width: int) -> list[Tile]:
 
 
 def levels_of(height: int, width: int) -> int:
-    """Number of levels of a tile: halvings until its longer side is at most SMALLEST_LOW, at most LEVELS."""
+    """Number of levels of a picture: halvings until its longer side is at most SMALLEST_LOW, at most LEVELS."""
     return min(LEVELS, max(0, (max(height, width) - 1).bit_length() - (SMALLEST_LOW - 1).bit_length()))
 
 

@@ -213,13 +213,15 @@ def re_encode(
         size = len(stream) * 8 / (h.width * h.height)
         return Encoded(stream, h.quality, size, math.inf, None, False, h.width, h.height, h.model_id, {})
     run = Run(old, runner, Clock())
-    pixels, latents = pixels_of(read, run, 1, keep=True)
+    pixels, latent = pixels_of(read, run, 1, keep=True)
     alpha = decode_alpha(read, run, limits, 1)
     picture = Picture(pixels, alpha, bool(h.flags & GREY), read.payload("icc"), read.payload("exif"))
     wanted = target or Target(quality=h.quality)
     if h.lossless or wanted.quality == 100 or new.id != old.id or stable or picture.grey:
         result = encode(picture, new, wanted, stable, runner)
     else:
-        source = Source(picture, latents.__getitem__, read.payload("alpha"), of_stream=True)
+        assert latent is not None
+        kept = latent
+        source = Source(picture, lambda: kept, read.payload("alpha"), of_stream=True)
         result = _encoded(aim(wanted, _attempts(source, run), pixels), source, run, None)
     return replace(result, changed=result.stream != stream)

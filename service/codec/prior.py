@@ -6,10 +6,12 @@ pass reads the trunk's features and all bins of earlier passes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime as ort
 
-from service.codec.arrays import Floats, Integers, Shorts
+from service.codec.arrays import Floats, Halves, Integers, Shorts
 from service.codec.artifact import Model
 from service.codec.lattice import READ_UNIT, pad_even
 
@@ -106,6 +108,21 @@ class LevelPrior:
         offsets, *handed_on = self._run("dequantiser", outputs, self._known(luma=True, chroma=True))
         known = np.asarray(offsets.numpy())[:, :, : self.size[0], : self.size[1]]
         return known, handed_on[0] if handed_on else None
+
+
+def kept(handed_on: ort.OrtValue | None, count: int) -> list[Halves | None]:
+    """What the prior of N tiles handed on -> each one's, [1, 2 width, H, W], in half the memory."""
+    if handed_on is None:
+        return [None] * count
+    return list(handed_on.numpy().astype(np.float16)[:, None])
+
+
+def restored(parents: Sequence[Halves | None], model: Model) -> ort.OrtValue | None:
+    """The reverse of `kept`, on the model's device."""
+    given = [parent for parent in parents if parent is not None]
+    if not given:
+        return None
+    return ort.OrtValue.ortvalue_from_numpy(np.concatenate(given).astype(np.float32), model.device)
 
 
 def select(details: Integers, number: int) -> Integers:

@@ -1,6 +1,6 @@
-"""Stream -> parts -> pixels, tile by tile, at any scale.
+"""Stream -> parts -> pixels, at any scale.
 
-bytes -> container -> tile steps (decode) -> lattice -> pixels
+bytes -> container -> tile (a picture of one tile), mosaic (of several) -> lattice -> pixels
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from service.codec.artifact import Model
 from service.codec.container import GREY, LOSSLESS, Header, Placed, crc32c
 from service.codec.errors import CorruptStreamError
 from service.codec.images import Limits
+from service.codec.mosaic import PictureLatent, decode_picture
 from service.codec.steps import Decode, Run
 from service.codec.walk import Latent
 
@@ -50,62 +51,57 @@ def read_stream(stream: bytes, limits: Limits, prefix: bool) -> ParsedStream:
 
 def reachable_scale(read: ParsedStream, scale: int) -> int:
     """The wanted scale, as far as levels (at most) and the sections there are (at least) allow."""
-    tiles = lattice.tiles_of(read.header.height, read.header.width)
-    levels = [lattice.levels_of(t.height, t.width) for t in tiles]
-    if len(tiles) == 1:
-        scale = min(scale, 1 << levels[0])
-    for tile, count in enumerate(levels):
-        parts = len(read.parts(tile))
-        if not parts:
-            raise CorruptStreamError("the stream ends before its first scale is whole; send more of it")
-        scale = max(scale, min(container.part_scale(count, parts - 1), 1 << count))
-    return scale
+    size = read.header.height, read.header.width
+    levels, fewest = (
+        lattice.levels_of(*size),
+        min(len(read.parts(tile)) for tile in range(len(lattice.tiles_of(*size)))),
+    )
+    if not fewest:
+        raise CorruptStreamError("the stream ends before its first scale is whole; send more of it")
+    return max(min(scale, 1 << levels), container.part_scale(levels, fewest - 1))
 
 
-def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Bytes8, tuple[Latent, ...]]:
-    """Decode all tiles.
+def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Bytes8, Latent | PictureLatent | None]:
+    """Decode a picture.
 
     Args:
         read: The stream.
         run: With the model it names.
         scale: A scale it holds.
-        keep: Whether the tiles' latents are kept.
+        keep: Whether the latent is kept.
 
     Returns:
-        Pixels at 1/scale, and the latents if they are kept.
+        Pixels at 1/scale, and the latent if it is kept.
 
     Raises:
         CorruptStreamError: Damaged words, or at full size other pixels than those of the stream's checksum.
     """
-    h = read.header
+    h, stop = read.header, scale.bit_length() - 1
+    size, unit = (h.height, h.width), lattice.LOSSLESS_UNIT if h.lossless else lattice.LOSSY_UNIT
+    code, levels = None if h.lossless else h.code, lattice.levels_of(*size)
     pixels = np.empty((-(-h.height // scale), -(-h.width // scale), 3), np.uint8)
-    latents = []
-    for index, tile in enumerate(lattice.tiles_of(h.height, h.width)):
-        step = _step_of(read, run.model, index, (tile.height, tile.width), scale)
-        planes, latent = run.step(step)
-        if keep:
-            latents.append(latent)
+
+    def show(top: int, rows: Floats) -> None:
         with run.clock.room("image"):
-            stop, unit = step.stop, step.unit
-            small = _small_pixels(planes, run.model, stop, unit) if stop else lattice.to_pixels(planes, unit)
-            top, left = tile.top // scale, tile.left // scale
-            view = pixels[top : top + small.shape[0], left : left + small.shape[1]]
-            extra = scale >> stop
-            view[:] = small[::extra, ::extra][: view.shape[0], : view.shape[1]]
+            shown = _small_pixels(rows, run.model, stop, unit) if stop else lattice.to_pixels(rows, unit)
+            pixels[top : top + rows.shape[2]] = shown
+
+    def needed(tile: int) -> tuple[bytes, ...]:
+        each = enumerate(read.parts(tile))
+        return tuple(part for p, part in each if p == 0 or container.part_scale(levels, p) >= scale)
+
+    latent: Latent | PictureLatent | None
+    tiles = len(lattice.tiles_of(*size))
+    if tiles == 1:
+        planes, latent = run.step(Decode(run.model, needed(0), code, size, unit, stop))
+        show(0, planes)
+    else:
+        latent = decode_picture([needed(tile) for tile in range(tiles)], code, size, unit, stop, run, show, keep)
     if h.flags & GREY:
         pixels = lattice.greyed(pixels)
     if scale == 1 and crc32c(pixels.data) != h.pixel_crc:
         raise CorruptStreamError("the decoded pixels do not have the stream's checksum; the stream is damaged")
-    return pixels, tuple(latents)
-
-
-def _step_of(read: ParsedStream, model: Model, index: int, size: tuple[int, int], scale: int) -> Decode:
-    """The step that decodes a tile as far as a scale needs."""
-    lossless, levels, parts = read.header.lossless, lattice.levels_of(*size), read.parts(index)
-    stop = min(levels, scale.bit_length() - 1)
-    needed = [part for p, part in enumerate(parts) if p == 0 or container.part_scale(levels, p) >= 1 << stop]
-    unit, code = (lattice.LOSSLESS_UNIT, None) if lossless else (lattice.LOSSY_UNIT, read.header.code)
-    return Decode(model, tuple(needed), code, size, unit, stop)
+    return pixels, latent if keep else None
 
 
 def _small_pixels(low: Floats, model: Model, stop: int, unit: int) -> Bytes8:

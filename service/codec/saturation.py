@@ -13,12 +13,13 @@ Source: projections onto convex sets; D. Youla and H. Webb, "Image Restoration b
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec import container, lattice
-from service.codec.arrays import Bytes8, Floats
-from service.codec.tile import CodedTile
+from service.codec.arrays import Bytes8, Floats, Shorts
 
 RECOGNISED_SHARE = 0.08
 """Share of the unsaturated pixels that must come out unchanged for a picture to pass for the encoder's own output:
@@ -28,44 +29,58 @@ LAST_CODE = container.code_of(90)
 ROUNDS = 6
 
 
-Shown = tuple[CodedTile, Bytes8]
-"""A tile and the pixels it decodes to."""
+class Coded(Protocol):
+    """A picture as it was coded: its words, the pixels they decode to, and the planes behind these, if kept."""
+
+    @property
+    def parts(self) -> tuple[tuple[bytes, ...], ...]:
+        """Of each tile."""
+
+    @property
+    def pixels(self) -> Bytes8 | None:
+        """[H, W, 3]."""
+
+    @property
+    def planes(self) -> Floats | Shorts | None:
+        """[1, 3, H, W], neither rounded nor clipped."""
 
 
-def settle(
-    first: Shown,
-    pixels: Bytes8,
-    unit: int,
-    encode: Callable[[Floats], CodedTile],
-    decode: Callable[[CodedTile], Bytes8],
-) -> Shown:
-    """The tile whose decoded pixels agree best with the given ones; `first` unless this is the encoder's own output.
+C = TypeVar("C", bound=Coded)
+
+
+def saturated(pixels: Bytes8) -> NDArray[np.bool_]:
+    """Which pixels, [H, W], have a channel at either end."""
+    ends: NDArray[np.bool_] = ((pixels == 0) | (pixels == 255)).any(-1)
+    return ends
+
+
+def settle(first: C, pixels: Bytes8, unit: int, encode: Callable[[Floats | Shorts], C]) -> C:
+    """The coded picture whose pixels agree best with the given ones; `first` unless this is the encoder's own output.
 
     Args:
         first: The pixels encoded as they are, lossy.
         pixels: [H, W, 3].
         unit: Lattice units in a grey level.
         encode: Encodes planes at the quality of `first`.
-        decode: Gives the pixels of a tile.
     """
-    saturated = ((pixels == 0) | (pixels == 255)).any(-1)
-    coded, decoded = first
-    if not saturated.any() or _agreement(decoded[~saturated], pixels[~saturated]) < RECOGNISED_SHARE:
+    clear, coded = ~saturated(pixels), first
+    if coded.pixels is None or clear.all() or _agreement(coded.pixels[clear], pixels[clear]) < RECOGNISED_SHARE:
         return first
+    best, share = first, _agreement(coded.pixels, pixels)
     reference = lattice.to_planes(pixels, unit)
-    low, high = reference <= -lattice.CENTRE * unit, reference >= (255 - lattice.CENTRE) * unit
-    best, share = first, _agreement(decoded, pixels)
     for _ in range(ROUNDS):
         if share == 1 or coded.planes is None:
             break
-        beyond = np.where(low, np.minimum(coded.planes, reference), np.maximum(coded.planes, reference))
-        previous, coded = coded, encode(np.where(low | high, beyond, reference))
-        if coded.parts == previous.parts:
+        planes: Any = reference.astype(coded.planes.dtype)
+        low, high = planes <= -lattice.CENTRE * unit, planes >= (255 - lattice.CENTRE) * unit
+        np.minimum(planes, coded.planes, out=planes, where=low)
+        np.maximum(planes, coded.planes, out=planes, where=high)
+        previous, coded = coded, encode(planes)
+        if coded.parts == previous.parts or coded.pixels is None:
             break
-        decoded = decode(coded)
-        agreement = _agreement(decoded, pixels)
+        agreement = _agreement(coded.pixels, pixels)
         if agreement > share:
-            best, share = (coded, decoded), agreement
+            best, share = coded, agreement
     return best
 
 

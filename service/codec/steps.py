@@ -100,7 +100,7 @@ class Analyse(Step[Latent]):
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[Latent]:
         """As in Step."""
         first = steps[0]
-        return _split(analyse(_joined([s.planes for s in steps]), first.model, first.unit, clock))
+        return _split(analyse(joined([s.planes for s in steps]), first.model, first.unit, clock))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Encode(Step[CodedTile]):
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[CodedTile]:
         """As in Step."""
         latent = _merged([s.latent for s in steps])
-        return encode_tiles(latent, steps[0].model, _codes([s.code for s in steps]), clock)
+        return encode_tiles(latent, steps[0].model, codes_of([s.code for s in steps]), clock)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,17 +155,18 @@ class Decode(Step[tuple[Floats, Latent]]):
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Latent]]:
         """As in Step."""
-        a, codes = steps[0], _codes([s.code for s in steps])
+        a, codes = steps[0], codes_of([s.code for s in steps])
         planes, latent = decode_tiles([s.parts for s in steps], a.model, codes, a.size, a.unit, a.stop, clock)
         return [(planes[i : i + 1], own) for i, own in enumerate(_split(latent))]
 
 
-def _codes(codes: Sequence[int | None]) -> list[int] | None:
+def codes_of(codes: Sequence[int | None]) -> list[int] | None:
+    """Quality codes of several tiles; None if they are lossless."""
     given = [code for code in codes if code is not None]
     return given or None
 
 
-def _joined(tiles: Sequence[Floats]) -> Floats:
+def joined(tiles: Sequence[Floats]) -> Floats:
     """[1, ...] each -> [N, ...]; a single one is not copied."""
     return tiles[0] if len(tiles) == 1 else np.concatenate(tiles)
 
@@ -175,9 +176,9 @@ def _merged(latents: Sequence[Latent]) -> Latent:
     first = latents[0]
     if len(latents) == 1:
         return first
-    details = tuple(_joined(level) for level in zip(*(own.details for own in latents), strict=True))
-    lows = tuple(_joined(level) for level in zip(*(own.lows for own in latents), strict=True))
-    return Latent(_joined([own.low for own in latents]), details, lows, first.size, first.unit)
+    details = tuple(joined(level) for level in zip(*(own.details for own in latents), strict=True))
+    lows = tuple(joined(level) for level in zip(*(own.lows for own in latents), strict=True))
+    return Latent(joined([own.low for own in latents]), details, lows, first.size, first.unit)
 
 
 def _split(latent: Latent) -> list[Latent]:

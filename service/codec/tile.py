@@ -23,7 +23,7 @@ from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder, Tables
 from service.codec.lowest import decode_lowest, encode_lowest
 from service.codec.quantise import Steps, dequantise, quantise
-from service.codec.walk import Latent, Walk, check_bins, integers, stacked
+from service.codec.walk import Latent, Walk, check_bins, integers, stacked, write_level
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def encode_tiles(
     Returns:
         The parts of each; for lossy codes also the decoder's planes.
     """
-    walk = Walk(model, codes, len(latent.low), latent.size, latent.unit, clock)
-    tables, steps = walk.tables(), walk.low_steps()
+    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock)
+    tables, steps, sizes = walk.tables(), walk.low_steps(), lattice.sizes_of(*latent.size)
     bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
-    low, parent = _rebuild_lows(bins, steps), None
+    low, parent = rebuild_lows(bins, steps), None
     parts: list[list[bytes]] = [[] for _ in bins]
     for index, part in enumerate(parts_of(len(latent.details))):
         encoders, heads = [make_encoder(own) for own in tables], [b""] * len(bins)
@@ -78,8 +78,14 @@ def encode_tiles(
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
         shifts = [b""] * len(bins)
         for level in part:
-            low, parent, said = walk.encode_level(latent, level, low, parent, encoders)
-            shifts = [before + own for before, own in zip(shifts, said, strict=True)]
+            details, parent, said = walk.encode_level(latent.details[level], level, low, parent)
+            with clock.room("entropy"):
+                own = [write_level(*tile) for tile in zip(encoders, said, tables, strict=True)]
+            shifts = [before + byte for before, byte in zip(shifts, own, strict=True)]
+            if codes is not None:
+                low = walk.finer(low, details, level, sizes[level])
+            elif level:  # the decoder's low-pass is the forward flow's own; beyond the finest level there is none
+                low = latent.lows[level - 1]
         with clock.room("entropy"):
             for own_parts, *head, encoder in zip(parts, shifts, heads, encoders, strict=True):
                 own_parts.append(b"".join(head) + encoder.words())
@@ -112,15 +118,16 @@ def decode_tiles(
     Raises:
         CorruptStreamError: One of the tiles is damaged.
     """
-    walk, smallest = Walk(model, codes, len(parts), size, unit, clock), lattice.sizes_of(*size)[-1]
-    levels, tables, steps = lattice.levels_of(*size), walk.tables(), walk.low_steps()
+    levels, sizes = lattice.levels_of(*size), lattice.sizes_of(*size)
+    walk = Walk(model, codes, len(parts), levels, unit, clock)
+    tables, steps = walk.tables(), walk.low_steps()
     divided = parts_of(levels)
     with clock.room("entropy"):
         first = len(divided[0])
-        opened = [decode_lowest(own[0][first:], smallest, t) for own, t in zip(parts, tables, strict=True)]
+        opened = [decode_lowest(own[0][first:], sizes[-1], t) for own, t in zip(parts, tables, strict=True)]
         for (_, bins), own_steps in zip(opened, steps, strict=True):
             check_bins(bins, own_steps)
-        lowest = low = _rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
+        lowest = low = rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
     decoders, parent = [decoder for decoder, _ in opened], None
     kept = [np.empty(0, np.float32)] * levels
     for index, part in enumerate(divided[: len(parts[0])]):
@@ -130,11 +137,12 @@ def decode_tiles(
                 decoders = [Decoder(own[index][len(part) :], t) for own, t in zip(parts, tables, strict=True)]
         for level, own in zip(part, zip(*shifts, strict=True), strict=True):
             if level >= stop:
-                low, kept[level], parent = walk.decode_level(level, low, parent, decoders, own)
+                kept[level], parent = walk.decode_level(level, low, parent, decoders, own)
+                low = walk.finer(low, kept[level], level, sizes[level])
     return low, Latent(lowest, tuple(kept), (), size, unit)
 
 
-def _rebuild_lows(bins: Sequence[Integers], steps: Sequence[Steps]) -> Floats:
+def rebuild_lows(bins: Sequence[Integers], steps: Sequence[Steps]) -> Floats:
     """Bins of the coarsest low-pass, [3, h, w] a tile -> [N, 3, h, w] as the decoder takes them."""
     each = zip(bins, steps, strict=True)
     return stacked([dequantise(b, np.zeros(b.shape, np.int16), s).astype(np.float32) for b, s in each])

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.codec import flow, lattice
-from service.codec.arrays import Floats, Integers
+from service.codec import flow
+from service.codec.arrays import Floats, Integers, Number
 from service.codec.artifact import Model
 from service.codec.calibration import Said, cheapest, shifted, write_shifts
 from service.codec.clock import Clock
@@ -26,7 +26,6 @@ from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequan
 
 LOW, DETAILS = slice(0, 3), slice(3, 12)
 """The low-pass's and the details' bands, out of a level's twelve."""
-Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Walk:
         model: What codes.
         codes: Quality code of each tile; None: lossless, all of them.
         count: Number of tiles.
-        size: Height and width of a tile.
+        levels: Levels of the picture they are of.
         unit: Lattice units in a grey level.
         clock: Where time goes.
     """
@@ -64,7 +63,7 @@ class Walk:
     model: Model
     codes: list[int] | None
     count: int
-    size: tuple[int, int]
+    levels: int
     unit: int
     clock: Clock
 
@@ -75,33 +74,32 @@ class Walk:
 
     def low_steps(self) -> list[Steps]:
         """How each tile's coarsest low-pass is quantised: the nearest bin, points in its middle."""
-        deepest = max(lattice.levels_of(*self.size) - 1, 0)
+        deepest = max(self.levels - 1, 0)
         middle = np.full(3, 32, np.int32)
         return [replace(steps.channels(LOW), outward=0, reach=middle) for steps in self._steps(deepest)]
 
     def encode_level(
-        self, latent: Latent, level: int, low: Floats, parent: ort.OrtValue | None, encoders: Sequence[Encoder]
-    ) -> tuple[Floats, ort.OrtValue | None, list[bytes]]:
-        """Code a level's bins.
+        self, values: Floats, level: int, low: Floats, parent: ort.OrtValue | None
+    ) -> tuple[Floats, ort.OrtValue | None, list[list[Said]]]:
+        """Choose a level's bins.
 
         Args:
-            latent: The tiles.
+            values: The level's details, [N, 9, h, w].
             level: 0 is the finest.
             low: Low-pass of the level as the decoder has it, [N, 3, h, w].
             parent: What the prior of the coarser level handed on.
-            encoders: One a tile; they get the symbols.
 
         Returns:
-            The low-pass of the finer level as the decoder will have it, what this one's prior hands on to it, and each
-            tile's byte in the head of the part.
+            The details as the decoder will have them, what this level's prior hands on to the finer one, and what each
+            pass of each tile has to say: for `write_level`.
         """
         with self.clock.room("prior"):
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
         with self.clock.room("flow"):
-            details, bins = integers(latent.details[level]), np.empty(latent.details[level].shape, np.int32)
+            details, bins = integers(values), np.empty(values.shape, np.int32)
         steps, tables = self._steps(level), self.tables()
         luma, chroma = ([own.channels([3 + c for c in chosen]) for own in steps] for chosen in (LUMA, CHROMA))
-        said: list[list[Said]] = [[] for _ in encoders]
+        said: list[list[Said]] = [[] for _ in steps]
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
@@ -112,13 +110,7 @@ class Walk:
                 kept.append((own[tile].ravel(), means[tile].ravel(), scales[tile].ravel()))
             place(bins, number, own)
             prior.learn(number, own)
-        with self.clock.room("entropy"):
-            heads = [write_level(*tile) for tile in zip(encoders, said, tables, strict=True)]
-        decoded, handed_on = self._details(prior, bins, steps)
-        if self.codes is None:
-            # The decoder's low-pass is the forward flow's own; beyond the finest level there is none.
-            return latent.lows[level - 1] if level else low, handed_on, heads
-        return self._finer(low, decoded, level), handed_on, heads
+        return *self._details(prior, bins, steps), said
 
     def decode_level(
         self,
@@ -127,11 +119,18 @@ class Walk:
         parent: ort.OrtValue | None,
         decoders: Sequence[Decoder],
         shifts: Sequence[tuple[int, int]],
-    ) -> tuple[Floats, Floats, ort.OrtValue | None]:
-        """Read a level's bins; arguments as in `encode_level`, and luma's and chroma's shift of each tile.
+    ) -> tuple[Floats, ort.OrtValue | None]:
+        """Read a level's bins.
+
+        Args:
+            level: As in `encode_level`, like `low` and `parent`.
+            low: As there.
+            parent: As there.
+            decoders: One a tile; they give the symbols.
+            shifts: Luma's and chroma's shift of each tile.
 
         Returns:
-            The low-pass of the finer level, this level's details [N, 9, h, w], and what its prior hands on.
+            The level's details, [N, 9, h, w], and what its prior hands on.
 
         Raises:
             CorruptStreamError: The words cannot have been written by an Encoder.
@@ -151,8 +150,7 @@ class Walk:
         steps = self._steps(level)
         for tile, own_steps in zip(bins, steps, strict=True):
             check_bins(tile, own_steps.channels(DETAILS))
-        details, handed_on = self._details(prior, bins, steps)
-        return self._finer(low, details, level), details, handed_on
+        return self._details(prior, bins, steps)
 
     def _steps(self, level: int) -> list[Steps]:
         """How the 12 bands of a level are quantised, for each tile."""
@@ -178,9 +176,9 @@ class Walk:
             each = zip(bins, offsets, steps, strict=True)
             return stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each]), handed_on
 
-    def _finer(self, low: Floats, details: Floats, level: int) -> Floats:
+    def finer(self, low: Floats, details: Floats, level: int, size: tuple[int, int]) -> Floats:
+        """The inverse flow of a level: low-pass and details -> the finer low-pass, or planes, [N, 3, *size]."""
         with self.clock.room("flow"):
-            size = lattice.sizes_of(*self.size)[level]
             return flow.inverse(low, details, self.model, level, self.unit, size)
 
 

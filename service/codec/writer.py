@@ -1,6 +1,6 @@
-"""Pixels -> stream at one quality code, tile by tile.
+"""Pixels -> stream at one quality code.
 
-pixels -> lattice -> tile steps (analyse, encode) -> container -> bytes
+pixels -> lattice -> tile (a picture of one tile), mosaic (of several) -> container -> bytes
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.codec import container, lattice, saturation
-from service.codec.arrays import Bytes8, Floats
-from service.codec.clock import Clock
+from service.codec.arrays import Bytes8, Floats, Shorts
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, Header, crc32c
 from service.codec.images import Picture
+from service.codec.lattice import Area
+from service.codec.mosaic import PictureLatent, analyse_picture, encode_picture
 from service.codec.steps import Analyse, Encode, Run
-from service.codec.tile import CodedTile
 from service.codec.walk import Latent
 
 
@@ -27,66 +27,95 @@ class Source:
 
     Attributes:
         picture: The picture.
-        latent: Each tile after the forward flow.
+        latent: The picture after the forward flow: a Latent if it is one tile.
         alpha: The coded alpha.
-        of_stream: Whether the latents come from a stream and not from the picture's pixels.
+        of_stream: Whether the latent comes from a stream and not from the picture's pixels.
     """
 
     picture: Picture
-    latent: Callable[[int], Latent]
+    latent: Callable[[], Latent | PictureLatent]
     alpha: bytes | None
     of_stream: bool = False
 
 
+@dataclass(frozen=True)
+class CodedPicture:
+    """The parts of each tile, and of a lossy picture what the decoder will show and the planes behind it.
+
+    Attributes:
+        parts: Of each tile, coarse to fine.
+        pixels: [H, W, 3]; None if lossless.
+        planes: [1, 3, H, W]; None where they were not asked for.
+    """
+
+    parts: tuple[tuple[bytes, ...], ...]
+    pixels: Bytes8 | None
+    planes: Floats | Shorts | None
+
+
 def source_of(picture: Picture, unit: int, run: Run, alpha: bytes | None, keep: bool = False) -> Source:
-    """The forward flow of every tile, run when the tile is asked for; keep: remember it, for several qualities."""
-    tiles = lattice.tiles_of(*picture.pixels.shape[:2])
+    """The forward flow of a picture, run when it is asked for; keep: remember it, for several qualities."""
 
-    def latent(index: int) -> Latent:
-        t = tiles[index]
+    def read(area: Area) -> Floats:
         with run.clock.room("image"):
-            planes = lattice.to_planes(picture.pixels[t.top : t.top + t.height, t.left : t.left + t.width], unit)
-        return run.step(Analyse(run.model, planes, unit))
+            return lattice.to_planes(picture.pixels[area.top : area.bottom, area.left : area.right], unit)
 
+    latent = functools.partial(_analyse, read, picture.pixels.shape[:2], unit, run)
     return Source(picture, functools.cache(latent) if keep else latent, alpha)
 
 
+def _analyse(read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run) -> Latent | PictureLatent:
+    if len(lattice.tiles_of(*size)) > 1:
+        return analyse_picture(read, size, unit, run)
+    return run.step(Analyse(run.model, read(Area(0, 0, *size)), unit))
+
+
 def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Bytes8]:
-    """Code all tiles at one quality code (None: lossless) -> stream and the pixels it decodes to."""
-    picture = source.picture
-    pixels = picture.pixels if code is None else np.empty_like(picture.pixels)
-    coded: list[tuple[bytes, ...]] = []
-    for index, tile in enumerate(lattice.tiles_of(*pixels.shape[:2])):
-        latent = source.latent(index)
-        result = run.step(Encode(run.model, latent, code))
-        if result.planes is not None:
-            part = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
-            decode = functools.partial(_pixels_of, unit=latent.unit, grey=picture.grey, clock=run.clock)
-            shown = result, decode(result)
-            if code is not None and code <= saturation.LAST_CODE and not source.of_stream:
-                again = functools.partial(_encode_planes, unit=latent.unit, code=code, run=run)
-                shown = saturation.settle(shown, picture.pixels[part], latent.unit, again, decode)
-            result, pixels[part] = shown
-        coded.append(result.parts)
+    """Code a picture at one quality code (None: lossless) -> stream and the pixels it decodes to."""
+    picture, latent = source.picture, source.latent()
+    pixels, size = picture.pixels, latent.size
+    # Overshoot matters where the picture is saturated; what an encoder met before comes from pixels.
+    clipped = code is not None and code <= saturation.LAST_CODE and not source.of_stream
+    clipped = clipped and bool(saturation.saturated(pixels).any())
+    coded = _coded(latent, code, picture.grey, run, keep=clipped)
+    if clipped:
+
+        def again(planes: Floats | Shorts) -> CodedPicture:
+            changed = _analyse(lambda area: area.of(planes).astype(np.float32), size, latent.unit, run)
+            return _coded(changed, code, picture.grey, run, keep=True)
+
+        coded = saturation.settle(coded, pixels, latent.unit, again)
+    pixels = pixels if coded.pixels is None else coded.pixels
     with run.clock.room("image"):
-        height, width = pixels.shape[:2]
-        header = Header(_flags(picture, code), run.model.id, width, height, code or 0, crc32c(pixels.data))
+        header = Header(_flags(picture, code), run.model.id, size[1], size[0], code or 0, crc32c(pixels.data))
     extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
     sections = container.layout(header)
-    payloads = [coded[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
+    payloads = [coded.parts[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
     return container.write(header, payloads), pixels
 
 
-def _pixels_of(coded: CodedTile, unit: int, grey: bool, clock: Clock) -> Bytes8:
-    """What the decoder will show of a lossy tile."""
-    assert coded.planes is not None
-    with clock.room("image"):
-        pixels = lattice.to_pixels(coded.planes, unit)
-        return lattice.greyed(pixels) if grey else pixels
+def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool) -> CodedPicture:
+    """Code a picture; keep: with its planes, those of several tiles in 16 bits, which end 384 grey levels outside."""
 
+    def shown(planes: Floats) -> Bytes8:
+        with run.clock.room("image"):
+            pixels = lattice.to_pixels(planes, latent.unit)
+            return lattice.greyed(pixels) if grey else pixels
 
-def _encode_planes(planes: Floats, unit: int, code: int | None, run: Run) -> CodedTile:
-    return run.step(Encode(run.model, run.step(Analyse(run.model, planes, unit)), code))
+    if isinstance(latent, Latent):
+        tile = run.step(Encode(run.model, latent, code))
+        return CodedPicture((tile.parts,), None if tile.planes is None else shown(tile.planes), tile.planes)
+    pixels = np.empty((*latent.size, 3), np.uint8)
+    planes = np.empty((1, 3, *latent.size), np.int16) if keep else None
+
+    def show(top: int, rows: Floats) -> None:
+        bottom = top + rows.shape[2]
+        pixels[top:bottom] = shown(rows)
+        if planes is not None:
+            planes[:, :, top:bottom] = np.clip(rows, -(2**15), 2**15 - 1)
+
+    parts = encode_picture(latent, code, run, show)
+    return CodedPicture(parts, None if code is None else pixels, planes)
 
 
 def _flags(picture: Picture, code: int | None) -> int:

@@ -1,0 +1,337 @@
+"""A picture of several tiles <-> their parts: bins are coded tile by tile, the flow runs across tile borders.
+
+    planes -> analyse_picture -> latent -> encode_picture -> parts
+    parts -> decode_picture -> planes
+
+So no border shows, however coarse the bins. Each level runs one row of tiles ahead of the next finer one, which needs a
+few rows of its neighbours: what is kept grows with a picture's width, not with its height.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from service.codec import lattice
+from service.codec.arrays import Floats, Halves, Integers
+from service.codec.calibration import Said, read_shifts
+from service.codec.container import parts_of
+from service.codec.entropy import Decoder, Encoder, Tables
+from service.codec.lattice import Area, Tile
+from service.codec.level_steps import DecodeLevel, EncodeLevel, Forward, Inverse, Place
+from service.codec.lowest import decode_lowest, encode_lowest
+from service.codec.quantise import quantise
+from service.codec.steps import Run
+from service.codec.tile import rebuild_lows
+from service.codec.walk import Walk, check_bins, integers, write_level
+
+HALO = 8
+"""Samples of a level's low-pass and details, on all sides, that decide what the flow makes of them: 4 for the lifting
+steps, 3 for the coupling nets."""
+
+Row = tuple[Floats, list[Halves | None]]
+"""A row of tiles of one state, [1, 3, h, W], and what the priors of its tiles' coarser level handed on."""
+CodeTile = Callable[[int, int, Floats, "Halves | None"], tuple[Floats, "Halves | None"]]
+"""Level, tile, its low-pass and its parent -> its details as the decoder has them, and what is handed on."""
+Show = Callable[[int, Floats], None]
+"""Takes rows of what a decoder shows, [1, 3, h, W], and where the first of them lies."""
+
+
+@dataclass(frozen=True)
+class PictureLatent:
+    """A picture of several tiles after the forward flow, in lattice units.
+
+    Attributes:
+        low: Coarsest low-pass, [1, 3, h, w].
+        details: Of a level and a tile, [1, 9, h, w].
+        size: Height and width of the picture.
+        unit: Lattice units in a grey level.
+    """
+
+    low: Floats
+    details: Callable[[int, Tile], Floats]
+    size: tuple[int, int]
+    unit: int
+
+
+class Rows:
+    """The last rows of a state that grows downwards."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, Floats]] = []
+        self._end = 0
+
+    def append(self, rows: Floats) -> None:
+        """Add rows, [1, C, h, W], below those there are."""
+        self._kept.append((self._end, rows))
+        self._end += rows.shape[2]
+
+    def of(self, area: Area) -> Floats:
+        """An area, [1, C, h, w]."""
+        there = [
+            (start, rows) for start, rows in self._kept if start < area.bottom and start + rows.shape[2] > area.top
+        ]
+        cut = [
+            rows[:, :, max(area.top - start, 0) : area.bottom - start, area.left : area.right] for start, rows in there
+        ]
+        return np.concatenate(cut, 2)
+
+    def forget(self, before: int) -> None:
+        """Drop what lies above a row, in the pieces it came in."""
+        self._kept = [(start, rows) for start, rows in self._kept if start + rows.shape[2] > before]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of a picture, and the sizes of its states."""
+
+    size: tuple[int, int]
+
+    @functools.cached_property
+    def tiles(self) -> list[Tile]:
+        """All, row by row."""
+        return lattice.tiles_of(*self.size)
+
+    @functools.cached_property
+    def rows(self) -> list[list[tuple[int, Tile]]]:
+        """Numbers and tiles, row by row."""
+        return [list(row) for _, row in groupby(enumerate(self.tiles), lambda numbered: numbered[1].top)]
+
+    @functools.cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Of the states: the picture's first, the coarsest low-pass last."""
+        return lattice.sizes_of(*self.size)
+
+    @property
+    def levels(self) -> int:
+        """Of all tiles."""
+        return len(self.sizes) - 1
+
+    def band(self, row: int, halvings: int) -> Area:
+        """What a row of tiles covers of a state."""
+        first, last = self.rows[row][0][1].area(halvings), self.rows[row][-1][1].area(halvings)
+        return Area(first.top, 0, first.bottom, last.right)
+
+
+def analyse_picture(read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run) -> PictureLatent:
+    """Run the forward flow over all levels of a picture.
+
+    Args:
+        read: Planes of an area, [1, 3, h, w], on the lattice of `unit`. The finest level's details are made when they
+            are asked for and not kept, so it is called again then.
+        size: Height and width.
+        unit: Lattice units in a grey level.
+        run: What runs.
+    """
+    grid = Grid(size)
+
+    def split(level: int, tile: Tile, state: Callable[[Area], Floats]) -> tuple[Floats, Floats]:
+        own, sizes = tile.area(level + 1), grid.sizes
+        around = own.grown(HALO, sizes[level + 1])
+        low, details = run.step(Forward(run.model, state(around.doubled(sizes[level])), level, unit))
+        inner = own.within(around)
+        return inner.of(low), inner.of(details)
+
+    state, kept = read, [np.empty(0, np.float32)]
+    low = np.empty(0, np.float32)
+    for level in range(grid.levels):
+        low = np.empty((1, 3, *grid.sizes[level + 1]), np.float32)
+        if level:
+            kept.append(np.empty((1, 9, *grid.sizes[level + 1]), np.float32))
+        for tile in grid.tiles:
+            area = tile.area(level + 1)
+            area.of(low)[:], details = split(level, tile, state)
+            if level:
+                area.of(kept[level])[:] = details
+        state = functools.partial(_area_of, low)
+
+    def details_of(level: int, tile: Tile) -> Floats:
+        return tile.area(level + 1).of(kept[level]) if level else split(0, tile, read)[1]
+
+    return PictureLatent(low, details_of, size, unit)
+
+
+def _area_of(state: Floats, area: Area) -> Floats:
+    return area.of(state)
+
+
+def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show) -> tuple[tuple[bytes, ...], ...]:
+    """Code a picture.
+
+    Args:
+        latent: The picture.
+        code: Quality code; None: lossless.
+        run: What runs.
+        show: Takes the planes the decoder will have; not called if lossless.
+
+    Returns:
+        The parts of each tile.
+    """
+    grid = Grid(latent.size)
+    walk = Walk(run.model, None if code is None else [code], 1, grid.levels, latent.unit, run.clock)
+    (tables,), steps = walk.tables(), walk.low_steps()
+    writers, low = [_Writer(tables, grid.levels) for _ in grid.tiles], np.empty_like(latent.low)
+    with run.clock.room("entropy"):
+        for writer, tile in zip(writers, grid.tiles, strict=True):
+            area = tile.area(grid.levels)
+            bins = quantise(integers(area.of(latent.low))[0], steps[0])
+            writer.lowest(bins)
+            area.of(low)[:] = rebuild_lows([bins], steps)
+
+    def encode_tile(level: int, index: int, low: Floats, parent: Halves | None) -> tuple[Floats, Halves | None]:
+        place = Place(run.model, level, low, parent, code, latent.unit)
+        details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, grid.tiles[index])))
+        with run.clock.room("entropy"):
+            writers[index].add(level, said)
+        return details, handed_on
+
+    for top, planes in _finest(grid, low, 0, encode_tile, latent.unit, run, inverted=code is not None):
+        show(top, planes)
+    return tuple(tuple(writer.parts) for writer in writers)
+
+
+class _Writer:
+    """A tile's parts as they grow."""
+
+    def __init__(self, tables: Tables, levels: int) -> None:
+        self._tables, self._divided = tables, parts_of(levels)
+        self.parts: list[bytes] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._encoder, self._shifts, self._head = Encoder(self._tables), b"", b""
+
+    def lowest(self, bins: Integers) -> None:
+        self._head = encode_lowest(bins, self._encoder, self._tables)
+
+    def add(self, level: int, said: Sequence[Said]) -> None:
+        self._shifts += write_level(self._encoder, said, self._tables)
+        if level == self._divided[len(self.parts)][-1]:
+            self.parts.append(self._shifts + self._head + self._encoder.words())
+            self._begin()
+
+
+def decode_picture(
+    parts: Sequence[Sequence[bytes]],
+    code: int | None,
+    size: tuple[int, int],
+    unit: int,
+    stop: int,
+    run: Run,
+    show: Show,
+    keep: bool = False,
+) -> PictureLatent | None:
+    """Rebuild a picture from the first parts of its tiles.
+
+    Args:
+        parts: Of each tile the words of the parts that are needed, coarse to fine; equally many.
+        code: Quality code; None: lossless.
+        size: Height and width of the picture.
+        unit: Lattice units in a grey level.
+        stop: Level to stop at: 0 gives the planes, k the low-pass below level k - 1, at 1/2**k of the size.
+        run: With the model the stream names.
+        show: Takes the planes, or the low-pass.
+        keep: Whether the latent is kept.
+
+    Returns:
+        The latent, if kept.
+
+    Raises:
+        CorruptStreamError: One of the tiles is damaged.
+    """
+    grid = Grid(size)
+    walk = Walk(run.model, None if code is None else [code], 1, grid.levels, unit, run.clock)
+    (tables,), steps = walk.tables(), walk.low_steps()
+    readers, low = [], np.empty((1, 3, *grid.sizes[-1]), np.float32)
+    with run.clock.room("entropy"):
+        for own, tile in zip(parts, grid.tiles, strict=True):
+            area = tile.area(grid.levels)
+            readers.append(_Reader(own, tables, grid.levels, (area.bottom - area.top, area.right - area.left)))
+            check_bins(readers[-1].lowest, steps[0])
+            area.of(low)[:] = rebuild_lows([readers[-1].lowest.astype(np.int32)], steps)
+    kept = [np.empty((1, 9, *size), np.float32) for size in grid.sizes[1:]] if keep else []
+
+    def decode_tile(level: int, index: int, low: Floats, parent: Halves | None) -> tuple[Floats, Halves | None]:
+        reader, place = readers[index], Place(run.model, level, low, parent, code, unit)
+        shifts = reader.at(level)
+        details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.decoder, shifts))
+        if keep:
+            grid.tiles[index].area(level + 1).of(kept[level])[:] = details
+        return details, handed_on
+
+    for top, planes in _finest(grid, low, stop, decode_tile, unit, run):
+        show(top, planes)
+    return PictureLatent(low, lambda level, tile: tile.area(level + 1).of(kept[level]), size, unit) if keep else None
+
+
+class _Reader:
+    """A tile's parts as they are read."""
+
+    def __init__(self, parts: Sequence[bytes], tables: Tables, levels: int, lowest: tuple[int, int]) -> None:
+        self._parts, self._tables, self._divided = parts, tables, parts_of(levels)
+        self._shifts = dict(zip(self._divided[0], read_shifts(parts[0], len(self._divided[0])), strict=True))
+        self.decoder, self.lowest = decode_lowest(parts[0][len(self._divided[0]) :], lowest, tables)
+
+    def at(self, level: int) -> tuple[int, int]:
+        """Open the part of a level, if it is not; luma's and chroma's shift."""
+        if level not in self._shifts:
+            number = next(i for i, part in enumerate(self._divided) if level in part)
+            part, levels = self._parts[number], self._divided[number]
+            self._shifts = dict(zip(levels, read_shifts(part, len(levels)), strict=True))
+            self.decoder = Decoder(part[len(levels) :], self._tables)
+        return self._shifts[level]
+
+
+def _finest(
+    grid: Grid, low: Floats, stop: int, code: CodeTile, unit: int, run: Run, inverted: bool = True
+) -> Iterator[tuple[int, Floats]]:
+    """Code all levels down to `stop` and give the state above it, a row of tiles at a time: where it lies, and what.
+
+    Without `inverted` nothing is given.
+    """
+    bands = [grid.band(row, grid.levels) for row in range(len(grid.rows))]
+    rows: Iterator[Row] = ((band.of(low), [None] * len(row)) for band, row in zip(bands, grid.rows, strict=True))
+    for level in reversed(range(stop, grid.levels)):
+        rows = _finer(grid, rows, level, code, unit, run, inverted or level > stop)
+    for row, (state, _) in enumerate(rows):
+        yield grid.band(row, stop).top, state
+
+
+def _finer(
+    grid: Grid, rows: Iterator[Row], level: int, code: CodeTile, unit: int, run: Run, inverted: bool
+) -> Iterator[Row]:
+    """Code one level, row by row of the low-pass below it, and give the rows of the state above it, one row later."""
+    lows, details, parents = Rows(), Rows(), []
+    for number, (row, (low, handed)) in enumerate(zip(grid.rows, rows, strict=True)):
+        band, coded = grid.band(number, level + 1), np.empty((1, 9, *low.shape[2:]), np.float32)
+        parents.append(list[Halves | None]())
+        for (index, tile), parent in zip(row, handed, strict=True):
+            area = tile.area(level + 1).within(band)
+            area.of(coded)[:], handed_on = code(level, index, area.of(low), parent)
+            parents[-1].append(handed_on)
+        if inverted:
+            lows.append(low)
+            details.append(coded)
+        if inverted and number:
+            yield _inverse(grid, number - 1, lows, details, level, unit, run), parents.pop(0)
+    if inverted:
+        yield _inverse(grid, len(grid.rows) - 1, lows, details, level, unit, run), parents.pop(0)
+
+
+def _inverse(grid: Grid, row: int, lows: Rows, details: Rows, level: int, unit: int, run: Run) -> Floats:
+    """The inverse flow of a level for one row of tiles; rows no later one needs are forgotten."""
+    band = grid.band(row, level)
+    state = np.empty((1, 3, band.bottom - band.top, band.right), np.float32)
+    for _, tile in grid.rows[row]:
+        around = tile.area(level + 1).grown(HALO, grid.sizes[level + 1])
+        wide, own = around.doubled(grid.sizes[level]), tile.area(level)
+        size = wide.bottom - wide.top, wide.right - wide.left
+        step = Inverse(run.model, lows.of(around), details.of(around), level, unit, size)
+        own.within(band).of(state)[:] = own.within(wide).of(run.step(step))
+    for kept in (lows, details):
+        kept.forget(grid.band(row, level + 1).bottom - HALO)
+    return state
