@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from service.codec import flow
 from service.codec.arrays import Floats, Halves
@@ -19,6 +19,8 @@ from service.codec.entropy import Decoder
 from service.codec.prior import kept, restored
 from service.codec.steps import Step, codes_of, joined
 from service.codec.walk import Walk
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,18 +115,11 @@ class Place:
         return 4 * int(self.low[0, 0].size)
 
 
-def _walk(places: Sequence[Place], clock: Clock) -> Walk:
-    a = places[0]
-    return Walk(a.model, codes_of([p.code for p in places]), len(places), a.level + 1, a.unit, clock)
-
-
 @dataclass(frozen=True, eq=False)
-class EncodeLevel(Step[tuple[Floats, Halves | None, list[Said]]]):
-    """Details [1, 9, h, w] -> those the decoder will have, what is handed on, and what each pass has to say."""
+class _AtPlace(Step[R]):
+    """What is done at a place; it alone says what can run together."""
 
-    op: ClassVar[str] = "encode"
     place: Place
-    details: Floats
 
     @property
     def key(self) -> Hashable:
@@ -135,6 +130,19 @@ class EncodeLevel(Step[tuple[Floats, Halves | None, list[Said]]]):
     def pixels(self) -> int:
         """Those of the place."""
         return self.place.pixels
+
+
+def _walk(places: Sequence[Place], clock: Clock) -> Walk:
+    a = places[0]
+    return Walk(a.model, codes_of([p.code for p in places]), len(places), a.level + 1, a.unit, clock)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeLevel(_AtPlace[tuple[Floats, Halves | None, list[Said]]]):
+    """Details [1, 9, h, w] -> those the decoder will have, what is handed on, and what each pass has to say."""
+
+    op: ClassVar[str] = "encode"
+    details: Floats
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Halves | None, list[Said]]]:
@@ -149,23 +157,12 @@ class EncodeLevel(Step[tuple[Floats, Halves | None, list[Said]]]):
 
 
 @dataclass(frozen=True, eq=False)
-class DecodeLevel(Step[tuple[Floats, Halves | None, Decoder]]):
+class DecodeLevel(_AtPlace[tuple[Floats, Halves | None, Decoder]]):
     """Words -> details [1, 9, h, w], what is handed on, and the decoder as it stands after the level."""
 
     op: ClassVar[str] = "decode"
-    place: Place
     decoder: Decoder
     shifts: tuple[int, int]
-
-    @property
-    def key(self) -> Hashable:
-        """That of the place."""
-        return self.op, self.place.key
-
-    @property
-    def pixels(self) -> int:
-        """Those of the place."""
-        return self.place.pixels
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Halves | None, Decoder]]:
