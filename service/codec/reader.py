@@ -52,10 +52,8 @@ def read_stream(stream: bytes, limits: Limits, prefix: bool) -> ParsedStream:
 def reachable_scale(read: ParsedStream, scale: int) -> int:
     """The wanted scale, as far as levels (at most) and the sections there are (at least) allow."""
     size = read.header.height, read.header.width
-    levels, fewest = (
-        lattice.levels_of(*size),
-        min(len(read.parts(tile)) for tile in range(len(lattice.tiles_of(*size)))),
-    )
+    levels, tiles = lattice.levels_of(*size), len(lattice.tiles_of(*size))
+    fewest = min(len(read.parts(tile)) for tile in range(tiles))
     if not fewest:
         raise CorruptStreamError("the stream ends before its first scale is whole; send more of it")
     return max(min(scale, 1 << levels), container.part_scale(levels, fewest - 1))
