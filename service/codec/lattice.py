@@ -62,7 +62,7 @@ class Tile:
     height: int
     width: int
 
-    def area(self, halvings: int = 0) -> Area:
+    def area(self, halvings: int) -> Area:
         """Of the tile in the state after so many halvings."""
         bottom, right = -(-(self.top + self.height) >> halvings), -(-(self.left + self.width) >> halvings)
         return Area(self.top >> halvings, self.left >> halvings, bottom, right)
