@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,10 @@ def export(
         artifact = open_model(draft, options)
         verify_bijection(artifact)
         verify_graphs(model, artifact)
+        if artifact.kernels == "byte":
+            verify_graphs(model, open_model(draft, replace(options, kernels="float")))
+        else:
+            log.warning("this processor has no exact 8-bit kernels: graphs that need them were not compared")
         log.info("torch = ONNX Runtime, the flow is a bijection")
         if pictures:
             noise = measured_noise(artifact, pictures[:NOISE_PICTURES])

@@ -4,9 +4,11 @@ In float mode (training) a layer is an ordinary convolution followed by a clippe
 inputs, weights and outputs are integers on a dyadic grid, so that float32 computes the same result in any order
 of summation, on any device:
 
-    activation a = integer / 2**ACTIVATION_BITS, 0 <= integer <= ACTIVATION_LIMIT (inputs: both signs)
-    weight     w = integer / 2**shift(channel), |integer| <= WEIGHT_LIMIT
+    activation a = integer / 2**bits: a signed 10-bit integer (ACTIVATION) or an unsigned byte (BYTE)
+    weight     w = integer / 2**shift(channel), |integer| <= WEIGHT_LIMIT, or BYTE_WEIGHT_LIMIT in a ByteLayer
     sum |w| * max|a| + |bias| < 2**24 in units of the accumulator's grid.
+
+A ByteLayer is made for 8-bit kernels, which compute the same integers several times as fast where a processor has them.
 
 Rounding passes gradients straight through, so that exact mode can be trained too.
 """
@@ -25,10 +27,14 @@ ACTIVATION_BITS = 6
 ACTIVATION_LIMIT = 1023
 """Largest |integer| of an activation: 10 bits, so that TF32's 11 significant bits hold it."""
 WEIGHT_LIMIT = 1023
+BYTE_BITS = 4
+BYTE_LIMIT = 255
+BYTE_WEIGHT_LIMIT = 127
 ACCUMULATOR_LIMIT = 2**24
 SUM_MARGIN = 0.95
 """Share of the accumulator filled before weights are rounded; the rounding needs the rest."""
 TOP = ACTIVATION_LIMIT / 2**ACTIVATION_BITS
+BYTE_TOP = BYTE_LIMIT / 2**BYTE_BITS
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -84,6 +90,11 @@ class Exactable(nn.Module):
         x = F.hardtanh(x, 0.0, TOP)  # its gradient is one pass over memory; clamp's takes five
         return grid_through(x, ACTIVATION_BITS) if self.exact else x
 
+    def byte(self, x: Tensor) -> Tensor:
+        """Clipped ReLU; in exact mode rounded to the grid of bytes."""
+        x = F.hardtanh(x, 0.0, BYTE_TOP)
+        return grid_through(x, BYTE_BITS) if self.exact else x
+
 
 class ExactConv(Exactable):
     """A convolution whose weights can be made integers; at stride 1 it is zero-padded to keep the size.
@@ -94,11 +105,23 @@ class ExactConv(Exactable):
         kernel: Odd side of the kernel in samples.
         stride: 1 or 2.
         init: `normal`, `dirac` (identity plus a little noise: a residual layer) or `zeros`.
+        bits: Grid of its inputs: ACTIVATION_BITS or BYTE_BITS.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, init: str = "normal") -> None:
+    weight_limit = WEIGHT_LIMIT
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        init: str = "normal",
+        bits: int = ACTIVATION_BITS,
+    ) -> None:
         super().__init__()
-        self.stride, self.kernel = stride, kernel
+        self.stride, self.kernel, self.bits = stride, kernel, bits
+        self.top = BYTE_TOP if bits == BYTE_BITS else TOP
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
         if init == "normal":
             nn.init.kaiming_normal_(self.weight)
@@ -109,7 +132,7 @@ class ExactConv(Exactable):
 
     def bound(self) -> Tensor:
         """Largest |output| of each channel over all inputs in range, in units of its value: float64 [outputs]."""
-        return self.weight.detach().double().abs().flatten(1).sum(1) * TOP
+        return self.weight.detach().double().abs().flatten(1).sum(1) * self.top
 
     def shifts(self, total: Tensor) -> Tensor:
         """Exponent of each output channel's weight grid, as large as both limits allow.
@@ -118,8 +141,8 @@ class ExactConv(Exactable):
             total: Bound of the whole sum this convolution takes part in, per channel, in units of its value.
         """
         largest = self.weight.detach().double().abs().flatten(1).amax(1).clamp_min(2.0**-12)
-        by_sum = torch.floor(torch.log2(SUM_MARGIN * ACCUMULATOR_LIMIT / total)) - ACTIVATION_BITS
-        by_weight = torch.floor(torch.log2((WEIGHT_LIMIT + 0.49) / largest))
+        by_sum = torch.floor(torch.log2(SUM_MARGIN * ACCUMULATOR_LIMIT / total)) - self.bits
+        by_weight = torch.floor(torch.log2((self.weight_limit + 0.49) / largest))
         return torch.minimum(by_sum, by_weight).clamp(max=16)
 
     def integer_weight(self, total: Tensor) -> Tensor:
@@ -203,8 +226,9 @@ class ExactSum(Exactable):
         with torch.no_grad():
             total = self.total_bound()
             weights = [conv.integer_weight(total).double() for conv in self.terms]
-            value = sum((w.abs().flatten(1).sum(1) * TOP for w in weights), self.table.bound())
-            bits = torch.stack([conv.shifts(total) for conv in self.terms]).amax(0) + ACTIVATION_BITS
+            sums = (w.abs().flatten(1).sum(1) * conv.top for conv, w in zip(self.terms, weights, strict=True))
+            value = sum(sums, self.table.bound())
+            bits = torch.stack([conv.shifts(total) + conv.bits for conv in self.terms]).amax(0)
             return math.ceil((value * torch.exp2(bits.clamp_min(ConditionTable.TABLE_BITS))).max().item())
 
     def forward(self, inputs: list[Tensor], condition: Tensor) -> Tensor:
@@ -214,3 +238,54 @@ class ExactSum(Exactable):
         for conv, x, weight in zip(self.convs, inputs, weights, strict=True):
             result = conv(x, weight) + result
         return result
+
+
+class ByteConv(ExactConv):
+    """A 3x3 convolution of bytes with weights of one byte."""
+
+    weight_limit = BYTE_WEIGHT_LIMIT
+
+    def __init__(self, inputs: int, outputs: int, init: str = "normal") -> None:
+        super().__init__(inputs, outputs, 3, init=init, bits=BYTE_BITS)
+
+
+class ByteLayer(Exactable):
+    """Bytes -> 3x3 convolution, a constant bias, clipped ReLU -> bytes.
+
+    The bias depends on nothing, so that the whole layer is one operation of an 8-bit kernel.
+
+    Args:
+        inputs: Input channels.
+        outputs: Output channels.
+        init: As in ExactConv.
+    """
+
+    def __init__(self, inputs: int, outputs: int, init: str = "normal") -> None:
+        super().__init__()
+        self.conv = ByteConv(inputs, outputs, init)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def total_bound(self) -> Tensor:
+        """Largest |sum| of each channel before weights are rounded, float64 [outputs]."""
+        return self.conv.bound() + self.bias.detach().double().abs()
+
+    def shifts(self) -> Tensor:
+        """Exponent of each channel's weight grid; the sum's is BYTE_BITS larger."""
+        return self.conv.shifts(self.total_bound())
+
+    def integer_parts(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias on their grids, as values; the bias on that of the sum."""
+        unit = torch.exp2(self.shifts() + BYTE_BITS).to(self.bias.dtype)
+        return self.conv.integer_weight(self.total_bound()), round_through(self.bias * unit) / unit
+
+    def proven_bound(self) -> int:
+        """Largest |accumulator|, in units of its grid."""
+        with torch.no_grad():
+            weight, bias = (part.double() for part in self.integer_parts())
+            value = weight.abs().flatten(1).sum(1) * BYTE_TOP + bias.abs()
+            return math.ceil((value * torch.exp2(self.shifts() + BYTE_BITS)).max().item())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] -> [N, outputs, H, W]."""
+        weight, bias = self.integer_parts() if self.exact else (None, self.bias)
+        return self.byte(self.conv(x, weight) + bias[:, None, None])

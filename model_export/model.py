@@ -84,7 +84,7 @@ class CodecModel(Exactable):
         self.config = config
         self.flow = MultilevelFlow(config.levels, config.coupling_channels)
         self.quantiser = Quantiser(synthesis_norms(self.flow))
-        self.priors = nn.ModuleList([Prior(config, config.trunk_layers), Prior(config, config.coarse_layers)])
+        self.priors = nn.ModuleList(Prior(size, config.levels, config.parent) for size in (config.fine, config.coarse))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs miss this form
 
     def prior(self, level: int) -> Prior:
@@ -101,13 +101,14 @@ class CodecModel(Exactable):
         """Number format of the prior's convolutions: bfloat16 in mixed precision."""
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed and not self.exact)
 
-    def forward(self, picture: Tensor, code: Tensor, lossless: bool = False) -> Outcome:
+    def forward(self, picture: Tensor, code: Tensor, lossless: bool = False, finest: int = 0) -> Outcome:
         """Estimate rate and distortion.
 
         Args:
             picture: [N, 3, H, W], blue green red, 0 ... 255, sides multiples of 2**(levels + 1).
             code: Position of each sample on the quality axis, [N]; LOSSLESS_POSITION throughout for lossless.
             lossless: Whether this is a lossless batch: every step rounded, all steps 1.
+            finest: Finest level that is coded; details of finer ones cost nothing and stay exact.
         """
         levels, n = self.config.levels, len(picture)
         unit = torch.ones(n, device=picture.device)
@@ -122,7 +123,7 @@ class CodecModel(Exactable):
         steps = self.steps(code, levels - 1, lossless)[:, :3]
         low, bits = self.code_lowest(low / steps, steps)
         parent, unforetold = None, torch.zeros(n, device=picture.device)
-        for level in reversed(range(levels)):
+        for level in reversed(range(finest, levels)):
             steps = self.steps(code, level, lossless)
             prior, condition = self.prior(level), self.condition(code, level)
             features = self.features(low, parent, EDGE_SCALE / steps[:, :3], level, lossless, condition)
@@ -131,7 +132,7 @@ class CodecModel(Exactable):
                 prior, features, latents[level] / steps[:, 3:], Choice(weight, outward, noisy, lossless), condition
             )
             bits = bits + level_bits
-            if level or not lossless:
+            if level > finest or not lossless:
                 with self.narrow(features):
                     offset, parent = prior.dequantiser(features, known.planes, condition)
             if lossless:
@@ -142,6 +143,9 @@ class CodecModel(Exactable):
                 )
                 details = reconstruct(latents[level], steps[:, 3:], known.bins, offset, outward)
                 low = self.flow.inverse(low, details, self.flow.rung(level, False, n), unit, False)
+        for level in reversed(range(finest)):
+            rung = self.flow.rung(level, False, n)
+            low = lows[level] if lossless else self.flow.inverse(low, latents[level], rung, unit, False)
         result = low + 128.0
         return Outcome(bits, (result - picture).pow(2).flatten(1).sum(1), result, unforetold)
 
@@ -179,7 +183,7 @@ class CodecModel(Exactable):
         """Trunk of one level; parent is None at the coarsest."""
         prior, (n, _, height, width) = self.prior(level), low.shape
         if parent is None:
-            parent = low.new_zeros(n, 2 * prior.width, (height + 1) // 2, (width + 1) // 2)
+            parent = low.new_zeros(n, prior.parent, (height + 1) // 2, (width + 1) // 2)
         low_scale = (self.flow.rung(level, lossless, n) @ self.flow.scales)[:, :1, None, None]
         read = prior.trunk.read(low, low_scale, edge_scale)
         with self.narrow(low):

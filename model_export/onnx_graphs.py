@@ -19,10 +19,17 @@ from torch import Tensor
 
 from model_export.flow.coupling import CHROMA, LUMA, OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
 from model_export.flow.multilevel import MultilevelFlow
-from model_export.integers import ACTIVATION_BITS, TOP, ConditionTable, ExactConv, ExactSum
+from model_export.integers import (
+    ACTIVATION_BITS,
+    BYTE_BITS,
+    TOP,
+    ByteLayer,
+    ConditionTable,
+    ExactConv,
+    ExactSum,
+)
 from model_export.model import CodecModel
 from model_export.prior import (
-    CHROMA_PLANES,
     LUMA_PLANES,
     MEAN_BITS,
     MEAN_LIMIT,
@@ -32,26 +39,34 @@ from model_export.prior import (
     Trunk,
 )
 from model_export.quantiser import KNOTS
-from service.codec.artifact import FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
+from service.codec import kernels
+from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
+from service.codec.prior import PLANES
 
 OPSET, IR_VERSION = 17, 8
 Array = NDArray[np.generic]
 
 
 class Graph:
-    """Collects nodes; every method adds one and returns its output's name."""
+    """Collects nodes; every method adds one and returns its output's name.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Args:
+        name: Of the graph.
+        bits: Activations and sums are held in units of 2**-bits, as whole numbers.
+        byte_kernels: Whether layers of bytes become QLinearConv.
+    """
+
+    def __init__(self, name: str, bits: int = ACTIVATION_BITS, byte_kernels: bool = False) -> None:
+        self.name, self.bits, self.byte_kernels = name, bits, byte_kernels
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self.constants: dict[bytes, str] = {}
         self.initializers: list[onnx.TensorProto] = []
 
-    def input(self, name: str, shape: list[int | str]) -> str:
-        """Declare a float32 input."""
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    def input(self, name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> str:
+        """Declare an input."""
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def output(self, value: str, name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> None:
@@ -59,11 +74,11 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
 
-    def constant(self, value: Array | list[int] | float | Tensor) -> str:
-        """A constant: arrays and floats as float32, lists as int64; equal ones are shared."""
+    def constant(self, value: Array | list[int] | float | Tensor, kind: type[np.generic] | None = None) -> str:
+        """A constant: arrays and floats as float32, lists as int64, or of the given kind; equal ones are shared."""
         if isinstance(value, Tensor):
             value = value.detach().double().numpy()
-        array = np.array(value, np.int64) if isinstance(value, list) else np.asarray(value, np.float32)
+        array = np.asarray(value, kind or (np.int64 if isinstance(value, list) else np.float32))
         key = array.tobytes() + str((array.shape, array.dtype)).encode()
         if key not in self.constants:
             self.constants[key] = f"k{len(self.constants)}"
@@ -114,20 +129,21 @@ class Graph:
         return model
 
     def table(self, table: ConditionTable, condition: str) -> str:
-        """Conditional bias in units of 2**-ACTIVATION_BITS of a value: [N, C, 1, 1]."""
-        value = self.add("MatMul", condition, self.constant(table.table() * 2.0**ACTIVATION_BITS))
-        return self.planes(self.grid(value, ConditionTable.TABLE_BITS - ACTIVATION_BITS))
+        """Conditional bias: [N, C, 1, 1]."""
+        value = self.add("MatMul", condition, self.constant(table.table() * 2.0**self.bits))
+        return self.planes(self.grid(value, ConditionTable.TABLE_BITS - self.bits))
 
     def conv(self, conv: ExactConv, weight: Tensor, x: str, pads: list[int] | None = None) -> str:
-        """Convolution; pads: top, left, bottom, right."""
+        """Convolution of whole numbers; pads: top, left, bottom, right."""
         side = conv.kernel // 2
         strides = [conv.stride, conv.stride]
-        return self.add("Conv", x, self.constant(weight), strides=strides, pads=pads or [side] * 4)
+        kernel = self.constant(weight * 2.0 ** (self.bits - conv.bits))
+        return self.add("Conv", x, kernel, strides=strides, pads=pads or [side] * 4)
 
     def sum(
         self, layer: ExactSum, inputs: list[str], condition: str, pads: list[list[int] | None] | None = None
     ) -> str:
-        """An ExactSum; activations and sums are held in units of 2**-ACTIVATION_BITS: whole numbers."""
+        """An ExactSum."""
         total = self.table(layer.table, condition)
         for index, (conv, weight, x) in enumerate(zip(layer.terms, layer.integer_weights(), inputs, strict=True)):
             total = self.add("Add", self.conv(conv, weight, x, pads[index] if pads else None), total)
@@ -136,6 +152,29 @@ class Graph:
     def activation(self, x: str) -> str:
         """Clipped ReLU, rounded: whole numbers 0 ... ACTIVATION_LIMIT."""
         return self.add("Round", self.clip(x, 0.0, TOP * 2**ACTIVATION_BITS))
+
+    def byte(self, x: str) -> str:
+        """Clipped ReLU, rounded half to even: whole numbers 0 ... 255, as bytes."""
+        return self.add("QuantizeLinear", x, self.constant(1.0), self.constant(0.0, np.uint8))
+
+    def widened(self, x: str) -> str:
+        """Bytes -> float32."""
+        return self.add("Cast", x, to=TensorProto.FLOAT)
+
+    def layer(self, layer: ByteLayer, x: str) -> str:
+        """A ByteLayer: bytes -> bytes."""
+        weight, bias = layer.integer_parts()
+        if not self.byte_kernels:
+            units = bias[:, None, None] * 2.0**BYTE_BITS
+            return self.byte(self.add("Add", self.conv(layer.conv, weight, self.widened(x)), self.constant(units)))
+        scale = torch.exp2(layer.shifts())
+        one, nothing = self.constant(1.0), self.constant(0.0, np.uint8)
+        kernel = self.constant(weight * scale.view(-1, 1, 1, 1), np.int8)
+        scales, nothings = self.constant(1 / scale), self.constant(0 * scale, np.int8)
+        offset = self.constant(bias * scale * 2.0**BYTE_BITS, np.int32)
+        return self.add(
+            "QLinearConv", x, one, nothing, kernel, scales, nothings, one, nothing, offset, pads=[1, 1, 1, 1]
+        )
 
     def read(self, x: str, scale: str) -> str:
         """Lattice values -> signed activations."""
@@ -291,11 +330,12 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     return g.model()
 
 
-def trunk_graph(name: str, trunk: Trunk, condition_length: int) -> onnx.ModelProto:
-    """low, parent, low_scale, edge_scale, condition -> features, whole numbers."""
-    g = Graph(name)
-    width = trunk.first.terms[0].weight.shape[0]
-    low, parent = g.input("low", ["N", 3, "H", "W"]), g.input("parent", ["N", 2 * width, "ph", "pw"])
+def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bool) -> onnx.ModelProto:
+    """low, parent, low_scale, edge_scale, condition -> features; parent and features are bytes."""
+    g = Graph(name, BYTE_BITS, byte_kernels)
+    width, handed_on = trunk.first.terms[0].weight.shape[0], trunk.carry.weight.shape[1]
+    low = g.input("low", ["N", 3, "H", "W"])
+    parent = g.input("parent", ["N", handed_on, "ph", "pw"], TensorProto.UINT8)
     low_scale, edge_scale = g.input("low_scale", ["N", 1, 1, 1]), g.input("edge_scale", ["N", 3, 1, 1])
     condition = g.input("condition", ["N", condition_length])
     padded = g.add("Pad", low, g.constant([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
@@ -305,35 +345,36 @@ def trunk_graph(name: str, trunk: Trunk, condition_length: int) -> onnx.ModelPro
     both = g.cat(g.read(low, g.add("Mul", low_scale, units)), g.read(edges, g.add("Mul", edge_scale, units)))
     weight, carry = trunk.integer_weights()
     # DepthToSpace in CRD order puts channel c * 4 + k at place k of the 2x2 cell, as pixel_shuffle does.
-    carried = g.add("DepthToSpace", g.conv(trunk.carry, carry, parent), blocksize=2, mode="CRD")
+    carried = g.add("DepthToSpace", g.conv(trunk.carry, carry, g.widened(parent)), blocksize=2, mode="CRD")
     size = g.add("Slice", g.add("Shape", low), g.constant([2]), g.constant([4]), g.constant([0]))
     carried = g.add("Slice", carried, g.constant([0, 0]), size, g.constant([2, 3]))
     x = g.add("Add", g.conv(trunk.first.terms[0], weight, both), g.table(trunk.first.table, condition))
-    x = g.activation(g.add("Add", x, carried))
+    x = g.byte(g.add("Add", x, carried))
     for layer in trunk.layers:
-        x = g.activation(g.sum(layer, [x], condition))
-    g.output(x, "features", ["N", width, "H", "W"])
+        x = g.layer(layer, x)
+    g.output(x, "features", ["N", width, "H", "W"], TensorProto.UINT8)
     return g.model()
 
 
 def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
-    """features, known planes, condition -> said: means in 1/8 bin and scale indices of one phase, int16."""
-    g = Graph(name)
+    """features (bytes), known planes, condition -> said: means in 1/8 bin and scale indices of one phase, int16."""
+    g = Graph(name, BYTE_BITS)
     width = head.first.terms[0].weight.shape[1]
-    features = g.input("features", ["N", width, "H", "W"])
-    inputs = [g.slice(g.slice(features, 2, head.row, step=2), 3, head.column, step=2)]
+    features = g.input("features", ["N", width, "H", "W"], TensorProto.UINT8)
+    inputs = [g.widened(g.slice(g.slice(features, 2, head.row, step=2), 3, head.column, step=2))]
     pads: list[list[int] | None] = [None]
     if len(head.first.terms) > 1:
         left, right, top, bottom = head.pads
-        planes = g.input("luma", ["N", LUMA_PLANES, "H", "W"])
-        if head.first.terms[1].weight.shape[1] > LUMA_PLANES:
-            planes = g.cat(planes, g.input("chroma", ["N", CHROMA_PLANES, "H", "W"]))
+        all_read = head.first.terms[1].weight.shape[1] > LUMA_PLANES
+        planes = (
+            g.input("planes", ["N", PLANES, "H", "W"]) if all_read else g.input("luma", ["N", LUMA_PLANES, "H", "W"])
+        )
         inputs.append(planes)
         pads.append([top, left, bottom, right])
     condition = g.input("condition", ["N", condition_length])
-    x = g.activation(g.sum(head.first, inputs, condition, pads))
-    x = g.activation(g.sum(head.second, [x], condition))
-    raw = g.add("Mul", g.sum(head.last, [x], condition), g.constant(2.0**-ACTIVATION_BITS))
+    x = g.widened(g.byte(g.sum(head.first, inputs, condition, pads)))
+    x = g.widened(g.byte(g.sum(head.second, [x], condition)))
+    raw = g.add("Mul", g.sum(head.last, [x], condition), g.constant(2.0**-BYTE_BITS))
     mean, index = g.split(raw, [head.bands, head.bands])
     mean = g.add("Round", g.add("Mul", g.clip(mean, -MEAN_LIMIT, MEAN_LIMIT), g.constant(2.0**MEAN_BITS)))
     index = g.add("Add", g.add("Mul", index, g.constant(4.0)), g.constant(24.0))
@@ -343,33 +384,52 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     return g.model()
 
 
-def dequantiser_graph(name: str, net: Dequantiser, condition_length: int, hands_on: bool) -> onnx.ModelProto:
-    """features, planes, condition -> offsets in 1/256 bin, int16, and, if there is one, the finer level's parent."""
-    g = Graph(name)
+def dequantiser_graph(
+    name: str, net: Dequantiser, condition_length: int, hands_on: bool, byte_kernels: bool
+) -> onnx.ModelProto:
+    """features, planes, condition -> offsets in 1/256 bin, int16, and, if there is one, the finer level's parent.
+
+    Features and parent are bytes.
+    """
+    g = Graph(name, BYTE_BITS, byte_kernels)
     width = net.first.terms[0].weight.shape[1]
-    features = g.input("features", ["N", width, "H", "W"])
-    planes = g.cat(g.input("luma", ["N", LUMA_PLANES, "H", "W"]), g.input("chroma", ["N", CHROMA_PLANES, "H", "W"]))
+    features = g.input("features", ["N", width, "H", "W"], TensorProto.UINT8)
+    planes = g.input("planes", ["N", PLANES, "H", "W"])
     condition = g.input("condition", ["N", condition_length])
-    x = g.activation(g.sum(net.first, [features, planes], condition))
+    x = g.byte(g.sum(net.first, [g.widened(features), planes], condition))
     for layer in net.layers:
-        x = g.activation(g.sum(layer, [x], condition))
-    joined = g.activation(g.sum(net.join, [features, x], condition))
-    raw = g.add("Mul", g.sum(net.last, [joined], condition), g.constant(2.0 ** (7 - ACTIVATION_BITS)))
+        x = g.layer(layer, x)
+    joined = g.layer(net.join, g.cat(features, x))
+    raw = g.add("Mul", g.sum(net.last, [g.widened(joined)], condition), g.constant(2.0 ** (7 - BYTE_BITS)))
     offset = g.add("Cast", g.add("Round", g.clip(raw, -127.0, 127.0)), to=TensorProto.INT16)
     g.output(offset, "offsets", ["N", 9, "H", "W"], TensorProto.INT16)
     if hands_on:
-        g.output(g.cat(features, joined), "handed_on", ["N", 2 * width, "H", "W"])
+        g.output(g.cat(features, joined), "handed_on", ["N", 2 * width, "H", "W"], TensorProto.UINT8)
+    return g.model()
+
+
+def byte_trial() -> onnx.ModelProto:
+    """A layer of bytes whose products of neighbours overflow 16 bits: x -> y; see service.codec.kernels."""
+    g = Graph(BYTE_TRIAL)
+    x = g.input("x", ["N", kernels.CHANNELS, "H", "W"], TensorProto.UINT8)
+    one, nothing, nothings = g.constant(1.0), g.constant(0.0, np.uint8), g.constant(np.zeros(kernels.CHANNELS), np.int8)
+    weight, scale = g.constant(kernels.weights(), np.int8), g.constant(np.full(kernels.CHANNELS, 2.0**-kernels.SHIFT))
+    bias = g.constant(kernels.biases(), np.int32)
+    y = g.add("QLinearConv", x, one, nothing, weight, scale, nothings, one, nothing, bias, pads=[0, 0, 0, 0])
+    g.output(y, "y", ["N", kernels.CHANNELS, "h", "w"], TensorProto.UINT8)
     return g.model()
 
 
 def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
     """All graphs of a model in exact mode, by name."""
     length = model.config.levels * KNOTS
-    graphs = {"forward": forward_graph(model.flow), "inverse": inverse_graph(model.flow)}
+    graphs = {"forward": forward_graph(model.flow), "inverse": inverse_graph(model.flow), BYTE_TRIAL: byte_trial()}
     for level in range(FINE_LEVELS + 1):
         prior = model.prior(level)
         trunk, *heads, dequantiser = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
-        graphs[trunk] = trunk_graph(trunk, prior.trunk, length)
         graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}
-        graphs[dequantiser] = dequantiser_graph(dequantiser, prior.dequantiser, length, level > 0)
+        for suffix in ("", BYTE_SUFFIX):
+            byte = suffix == BYTE_SUFFIX
+            graphs[trunk + suffix] = trunk_graph(trunk, prior.trunk, length, byte)
+            graphs[dequantiser + suffix] = dequantiser_graph(dequantiser, prior.dequantiser, length, level > 0, byte)
     return graphs

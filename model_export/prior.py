@@ -22,11 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_export.config import ModelConfig
+from model_export.config import PriorSize
 from model_export.flow.coupling import CHROMA, LUMA
 from model_export.integers import (
     ACTIVATION_BITS,
+    BYTE_BITS,
     TOP,
+    ByteLayer,
     ConditionTable,
     Exactable,
     ExactConv,
@@ -101,28 +103,26 @@ class Trunk(Exactable):
     """Low-pass, its edges and what the coarser level hands on -> features.
 
     Args:
-        config: Sizes.
-        layers: Number of layers after the first.
+        size: Sizes.
+        levels: Most levels of a picture.
+        parent: Channels the coarser level hands on.
     """
 
     smoothing: Tensor
 
-    def __init__(self, config: ModelConfig, layers: int) -> None:
+    def __init__(self, size: PriorSize, levels: int, parent: int) -> None:
         super().__init__()
-        width, levels = config.trunk_channels, config.levels
+        width = size.channels
         kernel = torch.tensor(SMOOTHING)
         self.register_buffer("smoothing", (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5).clone(), persistent=False)
         self.first = ExactSum([ExactConv(6, width, 3)], ConditionTable(levels, KNOTS, width))
-        self.carry = ExactConv(2 * width, 4 * width, 1, init="zeros")
-        self.rest = nn.ModuleList(
-            ExactSum([ExactConv(width, width, 3, init="dirac")], ConditionTable(levels, KNOTS, width))
-            for _ in range(layers)
-        )
+        self.carry = ExactConv(parent, 4 * width, 1, init="zeros", bits=BYTE_BITS)
+        self.rest = nn.ModuleList(ByteLayer(width, width, "dirac") for _ in range(size.layers))
 
     @property
-    def layers(self) -> list[ExactSum]:
+    def layers(self) -> list[ByteLayer]:
         """All layers after the first."""
-        return cast("list[ExactSum]", list(self.rest))
+        return cast("list[ByteLayer]", list(self.rest))
 
     def read(self, low: Tensor, low_scale: Tensor, edge_scale: Tensor) -> Tensor:
         """Low-pass in lattice units -> its value and its edges as activations, [N, 6, H, W].
@@ -148,13 +148,13 @@ class Trunk(Exactable):
         return [self.first.terms[0].integer_weight(total), self.carry.integer_weight(total.repeat_interleave(4))]
 
     def forward(self, read: Tensor, parent: Tensor, condition: Tensor) -> Tensor:
-        """What `read` gave, and what the coarser level hands on, [N, 2 width, ceil(H/2), ceil(W/2)] -> features."""
+        """What `read` gave, and what the coarser level hands on, [N, parent, ceil(H/2), ceil(W/2)] -> features."""
         weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None, None]
         carried = F.pixel_shuffle(self.carry(parent, weights[1]), 2)[:, :, : read.shape[2], : read.shape[3]]
         x = self.first.terms[0](read, weights[0]) + self.first.table(condition)
-        x = self.activation(x + carried)
+        x = self.byte(x + carried)
         for layer in self.layers:
-            x = self.activation(layer([x], condition))
+            x = layer(x)
         return x
 
 
@@ -162,24 +162,29 @@ class Head(Exactable):
     """Features and known bins -> mean and scale index of the bins of one phase and colour.
 
     Args:
-        config: Sizes.
+        size: Sizes.
+        levels: Most levels of a picture.
         bands: Bands it codes.
         phase: Which phase of the 2x2 cell.
         planes: Planes of known bins it reads; 0 for the very first pass, which knows none.
         kernel: Side of the window it reads them in.
     """
 
-    def __init__(self, config: ModelConfig, bands: int, phase: int, planes: int, kernel: int) -> None:
+    def __init__(self, size: PriorSize, levels: int, bands: int, phase: int, planes: int, kernel: int) -> None:
         super().__init__()
         self.row, self.column = PHASES[phase]
-        width, levels = config.head_channels, config.levels
-        reads = [ExactConv(config.trunk_channels, width, 1)]
+        width = size.head_channels
+        reads = [ExactConv(size.channels, width, 1, bits=BYTE_BITS)]
         if planes:
             reads.append(ExactConv(planes, width, kernel, stride=2))
         self.bands = bands
         self.first = ExactSum(reads, ConditionTable(levels, KNOTS, width))
-        self.second = ExactSum([ExactConv(width, width, 1, init="dirac")], ConditionTable(levels, KNOTS, width))
-        self.last = ExactSum([ExactConv(width, 2 * bands, 1, init="zeros")], ConditionTable(levels, KNOTS, 2 * bands))
+        self.second = ExactSum(
+            [ExactConv(width, width, 1, init="dirac", bits=BYTE_BITS)], ConditionTable(levels, KNOTS, width)
+        )
+        self.last = ExactSum(
+            [ExactConv(width, 2 * bands, 1, init="zeros", bits=BYTE_BITS)], ConditionTable(levels, KNOTS, 2 * bands)
+        )
 
         before, after = kernel // 2, kernel // 2 - 1
         self.pads = (before - self.column, after + self.column, before - self.row, after + self.row)
@@ -192,8 +197,8 @@ class Head(Exactable):
         inputs = [features]
         if planes is not None:
             inputs.append(F.pad(planes, self.pads))
-        x = self.activation(self.first(inputs, condition))
-        x = self.activation(self.second([x], condition))
+        x = self.byte(self.first(inputs, condition))
+        x = self.byte(self.second([x], condition))
         with full_precision(x):
             x = self.last([x.float()], condition)
         mean, index = x[:, : self.bands], x[:, self.bands :] * 4.0 + 24.0
@@ -212,37 +217,31 @@ class Dequantiser(Exactable):
     identities, like those of the trunk, they learned a third as much in the same steps.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, size: PriorSize, levels: int) -> None:
         super().__init__()
-        trunk, width, levels = config.trunk_channels, config.head_channels, config.levels
+        trunk, width = size.channels, size.dequantiser_channels
         self.first = ExactSum(
-            [ExactConv(trunk, width, 1), ExactConv(LUMA_PLANES + CHROMA_PLANES, width, 3)],
+            [ExactConv(trunk, width, 1, bits=BYTE_BITS), ExactConv(LUMA_PLANES + CHROMA_PLANES, width, 3)],
             ConditionTable(levels, KNOTS, width),
         )
-        self.rest = nn.ModuleList(
-            ExactSum([ExactConv(width, width, 3)], ConditionTable(levels, KNOTS, width))
-            for _ in range(config.dequantiser_layers)
-        )
-        self.join = ExactSum(
-            [ExactConv(trunk, trunk, 1, init="zeros"), ExactConv(width, trunk, 3)],
-            ConditionTable(levels, KNOTS, trunk),
-        )
-        self.last = ExactSum([ExactConv(trunk, 9, 1, init="zeros")], ConditionTable(levels, KNOTS, 9))
+        self.rest = nn.ModuleList(ByteLayer(width, width) for _ in range(size.dequantiser_layers))
+        self.join = ByteLayer(trunk + width, trunk)
+        self.last = ExactSum([ExactConv(trunk, 9, 1, init="zeros", bits=BYTE_BITS)], ConditionTable(levels, KNOTS, 9))
 
     @property
-    def layers(self) -> list[ExactSum]:
+    def layers(self) -> list[ByteLayer]:
         """The layers between the first and the one that joins features and bins."""
-        return cast("list[ExactSum]", list(self.rest))
+        return cast("list[ByteLayer]", list(self.rest))
 
     def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1), half bins, and a parent.
 
         The parent, [N, 2 width, H, W], is for the finer level's trunk: the features, and what they and the bins gave.
         """
-        x = self.activation(self.first([features, planes], condition))
+        x = self.byte(self.first([features, planes], condition))
         for layer in self.layers:
-            x = self.activation(layer([x], condition))
-        joined = self.activation(self.join([features, x], condition))
+            x = layer(x)
+        joined = self.join(torch.cat([features, x], 1))
         with full_precision(x):
             offset = self.last([joined.float()], condition)
         offset = bounded(offset, -127 / 128, 127 / 128)
@@ -253,17 +252,18 @@ class Prior(Exactable):
     """Trunk, heads and dequantiser: everything the decoder computes about a level before the inverse flow.
 
     Args:
-        config: Sizes.
-        layers: Layers of the trunk after its first.
+        size: Sizes.
+        levels: Most levels of a picture.
+        parent: Channels the coarser level hands on.
     """
 
-    def __init__(self, config: ModelConfig, layers: int) -> None:
+    def __init__(self, size: PriorSize, levels: int, parent: int) -> None:
         super().__init__()
-        self.width = config.trunk_channels
-        self.trunk = Trunk(config, layers)
-        self.luma = nn.ModuleList(Head(config, 3, phase, LUMA_PLANES if phase else 0, 5) for phase in range(4))
-        self.chroma = nn.ModuleList(Head(config, 6, phase, LUMA_PLANES + CHROMA_PLANES, 3) for phase in range(4))
-        self.dequantiser = Dequantiser(config)
+        self.parent = parent
+        self.trunk = Trunk(size, levels, parent)
+        self.luma = nn.ModuleList(Head(size, levels, 3, phase, LUMA_PLANES if phase else 0, 5) for phase in range(4))
+        self.chroma = nn.ModuleList(Head(size, levels, 6, phase, LUMA_PLANES + CHROMA_PLANES, 3) for phase in range(4))
+        self.dequantiser = Dequantiser(size, levels)
 
     @property
     def heads(self) -> list[Head]:

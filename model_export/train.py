@@ -29,13 +29,16 @@ from model_export.metrics import Curve, bd_rate, psnr
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 from model_export.quantiser import FIRST_POSITION, LAST_POSITION, LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
+from service.codec.artifact import FINE_LEVELS
 
 log = logging.getLogger(__name__)
 
 VALIDATION_CODES = (0.0, 120.0, 240.0, 360.0, 480.0, 600.0)
 VALIDATION_SIDE = 256
-PARTS = {"all": "", "prior": ".priors.", "dequantiser": ".dequantiser."}
+PARTS = {"all": "", "prior": ".priors.", "coarse": ".priors.1.", "fine": ".priors.0.", "dequantiser": ".dequantiser."}
 """Parts of a model that can be trained alone, and what the names of their parameters have in common."""
+FINEST = {"coarse": FINE_LEVELS}
+"""Finest level that is coded while a part is trained; validation then says nothing about finer ones either."""
 ANCHOR_RATES = (100, 50, 30, 18, 11, 7, 4.5)
 """Compression factors at which the validation anchor, JPEG 2000, is measured."""
 
@@ -51,7 +54,8 @@ class TrainSettings:
         wide_share: Share of steps whose crops are twice as wide and a quarter as many.
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
-        part: What is trained: `all`, the `prior` without flow and steps, or the `dequantiser` alone.
+        part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse` or the `fine` part, or the
+            `dequantiser`.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
@@ -98,16 +102,16 @@ FORETELLING_WEIGHT = 0.5
 foretell, drowns what it could learn at low ones."""
 
 
-def loss_of(model: CodecModel, pictures: Tensor, lossless: bool) -> Tensor:
+def loss_of(model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0) -> Tensor:
     """Loss of a batch, per pixel."""
     n, pixels = len(pictures), pictures[0, 0].numel()
     if lossless:
         code = torch.full((n,), float(LOSSLESS_POSITION), device=pictures.device)
-        return LOSSLESS_WEIGHT * model(pictures, code, lossless=True).bits.mean() / pixels
+        return LOSSLESS_WEIGHT * model(pictures, code, True, finest).bits.mean() / pixels
     # One quality from each of n equal parts of the range: batches differ less from one another.
     spread = (torch.arange(n, device=pictures.device) + torch.rand(n, device=pictures.device)) / n
     code = FIRST_POSITION + spread * (LAST_POSITION - FIRST_POSITION)
-    outcome, log2_step = model(pictures, code), log2_delta(code)
+    outcome, log2_step = model(pictures, code, finest=finest), log2_delta(code)
     distortion = RATE_DISTORTION * torch.exp2(-2 * log2_step) * outcome.squared_error
     cost = quality_weight(log2_step) * (outcome.bits + distortion) / pixels
     return (cost + FORETELLING_WEIGHT * outcome.unforetold).mean()
@@ -135,8 +139,11 @@ def jpeg2000_curve(pictures: list[Picture]) -> Curve:
 
 
 @torch.no_grad()
-def validate(model: CodecModel, pictures: list[Picture]) -> tuple[Curve, float]:
-    """Estimated bpp and PSNR at VALIDATION_CODES, and estimated lossless bpp, means over the pictures."""
+def validate(model: CodecModel, pictures: list[Picture], finest: int = 0) -> tuple[Curve, float]:
+    """Estimated bpp and PSNR at VALIDATION_CODES, and estimated lossless bpp, means over the pictures.
+
+    Finer levels than `finest` cost nothing and stay exact.
+    """
     model.eval()
     device = next(model.parameters()).device
     stacked = to_tensor(np.stack(pictures)).to(device)
@@ -144,7 +151,7 @@ def validate(model: CodecModel, pictures: list[Picture]) -> tuple[Curve, float]:
     for code in VALIDATION_CODES:
         bits, noise = 0.0, 0.0
         for part in stacked.split(4):
-            outcome = model(part, torch.full((len(part),), code, device=device))
+            outcome = model(part, torch.full((len(part),), code, device=device), finest=finest)
             bits += float(outcome.bits.sum()) / pixels
             squared = (outcome.picture.round().clamp(0, 255) - part).pow(2).flatten(1).mean(1)
             noise += float((10 * torch.log10(255**2 / squared)).sum())
@@ -152,7 +159,7 @@ def validate(model: CodecModel, pictures: list[Picture]) -> tuple[Curve, float]:
     lossless = 0.0
     for part in stacked.split(4):
         code_none = torch.full((len(part),), float(LOSSLESS_POSITION), device=device)
-        lossless += float(model(part, code_none, lossless=True).bits.sum()) / pixels
+        lossless += float(model(part, code_none, True, finest).bits.sum()) / pixels
     return curve, lossless / len(stacked)
 
 
@@ -179,7 +186,7 @@ def save_checkpoint(path: Path, model: CodecModel, average: CodecModel, optimise
 def load_average(path: Path) -> tuple[CodecModel, Progress]:
     """The averaged model of a checkpoint, full or compact."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = CodecModel(ModelConfig(**state["config"]))
+    model = CodecModel(ModelConfig.from_dict(state["config"]))
     model.load_state_dict({name: value.float() for name, value in state["average"].items()})
     return model.eval(), Progress(**state["progress"])
 
@@ -286,6 +293,7 @@ def _train(
     model.mixed = settings.mixed
     log.info("%d pictures, %d parameters", len(pictures), sum(p.numel() for p in model.parameters()))
     losses: list[float] = []
+    finest = FINEST.get(settings.part, 0)
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
     for batch in batches(pictures, settings.side, settings.batch, rng, settings.wide_share):
         progress.spent_s = time.monotonic() - begun
@@ -293,12 +301,12 @@ def _train(
         finished = done >= 1 or (settings.max_steps and progress.step >= settings.max_steps)
         if finished or progress.spent_s - reported > settings.report_s:
             reported = progress.spent_s
-            report(average, watched, anchor, progress, losses, budget_s)
+            report(validate(average, watched, finest), anchor, progress, losses, budget_s)
             save_checkpoint(out, model, average, optimiser, progress)
             losses.clear()
         if finished:
             return average
-        loss = loss_of(model, batch.to(settings.device), rng.random() < settings.lossless_share)
+        loss = loss_of(model, batch.to(settings.device), rng.random() < settings.lossless_share, finest)
         model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -319,10 +327,10 @@ def follow(average: CodecModel, model: CodecModel, step: int) -> None:
 
 
 def report(
-    average: CodecModel, watched: list[Picture], anchor: Curve, progress: Progress, losses: list[float], budget_s: float
+    validation: tuple[Curve, float], anchor: Curve, progress: Progress, losses: list[float], budget_s: float
 ) -> None:
-    """Validate the averaged model and log one line."""
-    curve, lossless = validate(average, watched)
+    """Keep what validation of the averaged model gave, and log one line."""
+    curve, lossless = validation
     rate = bd_rate(curve, anchor)
     line = {"step": progress.step, "minutes": progress.spent_s / 60, "bd_rate_jpeg2000": rate, "lossless_bpp": lossless}
     line["loss"] = float(np.mean(losses)) if losses else math.nan

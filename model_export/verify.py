@@ -12,7 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from model_export.flow import lifting
-from model_export.integers import ACCUMULATOR_LIMIT, ACTIVATION_BITS, ACTIVATION_LIMIT, ExactSum
+from model_export.integers import (
+    ACCUMULATOR_LIMIT,
+    ACTIVATION_BITS,
+    BYTE_BITS,
+    BYTE_LIMIT,
+    BYTE_TOP,
+    TOP,
+    ByteLayer,
+    ExactSum,
+)
 from model_export.model import CodecModel
 from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, LUMA_PLANES, Known, Trunk, by_phase
 from service.codec import flow as flow_room
@@ -24,6 +33,7 @@ from service.codec.quantise import STATE_LIMIT
 from service.codec.tile import analyse
 
 UNITS = 2.0**ACTIVATION_BITS
+BYTE_UNITS = 2.0**BYTE_BITS
 
 
 class VerifyError(RuntimeError):
@@ -36,7 +46,8 @@ def prove_bounds(model: CodecModel) -> dict[str, int]:
     Raises:
         VerifyError: One is not below 2**24.
     """
-    bounds = {name: layer.proven_bound() for name, layer in model.named_modules() if isinstance(layer, ExactSum)}
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, ExactSum | ByteLayer)}
+    bounds = {name: layer.proven_bound() for name, layer in layers.items()}
     for name, module in model.named_modules():
         if isinstance(module, Trunk):
             bounds[f"{name}.first"] = _trunk_bound(module)
@@ -51,13 +62,13 @@ def _trunk_bound(trunk: Trunk) -> int:
     with torch.no_grad():
         first, carry = trunk.integer_weights()
         total = trunk.total_bound()
-        top = ACTIVATION_LIMIT / UNITS
-        values = first.double().abs().flatten(1).sum(1) * top + trunk.first.table.bound()
-        values = values + (carry.double().abs().flatten(1).sum(1) * top).view(-1, 4).amax(1)
-        shifts = torch.maximum(
-            trunk.first.terms[0].shifts(total), trunk.carry.shifts(total.repeat_interleave(4)).view(-1, 4).amax(1)
+        values = first.double().abs().flatten(1).sum(1) * TOP + trunk.first.table.bound()
+        values = values + (carry.double().abs().flatten(1).sum(1) * BYTE_TOP).view(-1, 4).amax(1)
+        bits = torch.maximum(
+            trunk.first.terms[0].shifts(total) + ACTIVATION_BITS,
+            trunk.carry.shifts(total.repeat_interleave(4)).view(-1, 4).amax(1) + BYTE_BITS,
         )
-        return int(torch.ceil(values * torch.exp2(shifts + ACTIVATION_BITS)).max())
+        return int(torch.ceil(values * torch.exp2(bits)).max())
 
 
 def pictures(seed: int = 0) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -129,16 +140,16 @@ def _compare_prior(
     tables, prior = artifact.tables, model.prior(level)
     spread = int(128 * unit * 1.5**level)
     low = (rng.integers(-spread, spread, (2, 3, 22, 34)) // 4).astype(np.float32)
-    parent = rng.integers(0, ACTIVATION_LIMIT + 1, (2, 2 * artifact.width, 11, 17)).astype(np.float32)
+    parent = rng.integers(0, BYTE_LIMIT + 1, (2, artifact.parent, 11, 17)).astype(np.uint8)
     condition = condition_rows(artifact, 2, level, None if code is None else [code] * 2)
     row = -1 if code is None else code
     scale = np.full((2, 1, 1, 1), tables.low_scales[artifact.rung(level, unit)] / np.float32(unit), np.float32)
     edges = np.tile(tables.edge_scales[row, level][None, :, None, None], (2, 1, 1, 1))
     feeds = {"low": low, "parent": parent, "low_scale": scale, "edge_scale": edges, "condition": condition}
     (features,) = artifact.prior_session("trunk", level).run(["features"], feeds)
-    tensors = [torch.from_numpy(a) for a in (low, parent / np.float32(UNITS), scale, edges, condition)]
+    tensors = [torch.from_numpy(a) for a in (low, parent / np.float32(BYTE_UNITS), scale, edges, condition)]
     expected = prior.trunk(prior.trunk.read(tensors[0], *tensors[2:4]), tensors[1], tensors[4])
-    _check("trunk", expected * UNITS, features)
+    _check("trunk", expected * BYTE_UNITS, features)
     bins = torch.from_numpy(np.rint(rng.laplace(size=(2, 9, 22, 34)) * 3).astype(np.float32))
     known = Known((2, 22, 34), True, bins.device)
     for number, head in enumerate(prior.heads):
@@ -146,20 +157,17 @@ def _compare_prior(
         mean, log2_scale = head(by_phase(expected)[phase], known.seen_by(number), tensors[4])
         index = (log2_scale - LOG2_SCALE_FIRST) / LOG2_SCALE_STEP
         feeds = {"features": features, "condition": condition}
-        if number:
-            feeds["luma"] = (known.planes[:, :LUMA_PLANES] * UNITS).numpy()
         if chroma:
-            feeds["chroma"] = (known.planes[:, LUMA_PLANES:] * UNITS).numpy()
+            feeds["planes"] = (known.planes * UNITS).numpy()
+        elif number:
+            feeds["luma"] = (known.planes[:, :LUMA_PLANES] * UNITS).numpy()
         graph = f"{'chroma' if chroma else 'luma'}{phase}"
         (said,) = artifact.prior_session(graph, level).run(["said"], feeds)
         _check(graph, torch.cat([mean * 8, torch.round(index)], 1), said)
         known.learn(number, torch.from_numpy(select(bins.numpy(), number)))
-    planes = known.planes
-    offsets, handed_on = prior.dequantiser(expected, planes, tensors[4])
-    both = {"luma": (planes[:, :LUMA_PLANES] * UNITS).numpy(), "chroma": (planes[:, LUMA_PLANES:] * UNITS).numpy()}
+    offsets, handed_on = prior.dequantiser(expected, known.planes, tensors[4])
+    feeds = {"features": features, "condition": condition, "planes": (known.planes * UNITS).numpy()}
     outputs = ["offsets", "handed_on"] if level else ["offsets"]
-    got = artifact.prior_session("dequantiser", level).run(
-        outputs, {"features": features, "condition": condition} | both
-    )
-    for value, own in zip((offsets * 128, handed_on * UNITS), got, strict=False):
+    got = artifact.prior_session("dequantiser", level).run(outputs, feeds)
+    for value, own in zip((offsets * 128, handed_on * BYTE_UNITS), got, strict=False):
         _check("dequantiser", value, own)

@@ -70,5 +70,6 @@ def runtime_of(model: codec.Model) -> RuntimeReport:
         intra_op_threads=options.intra_op_num_threads,
         inter_op_threads=options.inter_op_num_threads,
         graph_optimisation=options.graph_optimization_level.name,
+        kernels=model.kernels,
         session=entries,
     )

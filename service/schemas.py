@@ -171,6 +171,7 @@ class RuntimeReport(BaseModel):
     intra_op_threads: int
     inter_op_threads: int
     graph_optimisation: str
+    kernels: str = Field(description="byte: 8-bit kernels, faster; float: the same integers in float32.")
     session: dict[str, str]
 
 

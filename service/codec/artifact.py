@@ -2,6 +2,8 @@
 
     <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx
            fine_ and coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx
+           of trunk and dequantiser also: trunk.byte.onnx  dequantiser.byte.onnx
+           trial.byte.onnx
            golden/picture.png  golden/q*.bij
 
 The id is the first 16 hex digits of the manifest's SHA-256; the manifest holds the digests of everything else, so
@@ -22,13 +24,16 @@ from typing import Any, Literal
 import onnxruntime as ort
 
 from service.codec.errors import DeviceError, ModelError, UnknownModelError
+from service.codec.kernels import adds_up
 from service.codec.lattice import LOSSLESS_UNIT
 from service.codec.model_tables import ModelTables, read_tables
 
 PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
 FINE_LEVELS = 1
 """So many of the finest levels have one set of prior graphs, all coarser ones another."""
-MANIFEST_FORMAT = 4
+BYTE_SUFFIX = ".byte"
+BYTE_TRIAL = "trial" + BYTE_SUFFIX
+MANIFEST_FORMAT = 5
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
 _LEVELS = {
@@ -47,12 +52,14 @@ class RuntimeOptions:
         device: `auto` takes CUDA where it works, else the CPU.
         threads: CPU threads of a graph; 0: one per core this process may use.
         optimisation: ONNX Runtime's graph optimisation.
+        kernels: `auto` takes 8-bit kernels on a CPU whose own add up without overflow, else float ones.
         gpu_memory_bytes: Most GPU memory the runtime's arena may take; 0: no limit.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     optimisation: Optimisation = "all"
+    kernels: Literal["auto", "float"] = "auto"
     gpu_memory_bytes: int = 0
 
 
@@ -63,6 +70,7 @@ class Model:
         id: 16 hex digits.
         name: Name for `model=`.
         device: `cpu` or `cuda`.
+        kernels: `byte` or `float`: what most of the prior is computed with.
         folder: Where it was opened.
         manifest: The manifest as read.
         tables: Its integer tables.
@@ -77,10 +85,12 @@ class Model:
         tables: ModelTables,
         sessions: dict[str, ort.InferenceSession],
         device: str,
+        kernels: str,
     ) -> None:
         self.id, self.folder, self.manifest, self.tables = model_id, folder, manifest, tables
         self.sessions, self.device, self.name = sessions, device, str(manifest["name"])
-        self.width = int(manifest["config"]["trunk_channels"])
+        self.kernels = kernels
+        self.parent = 2 * int(manifest["config"]["coarse"]["channels"])
         self.levels = int(manifest["config"]["levels"])
 
     @property
@@ -107,6 +117,11 @@ GRAPHS = (
     "inverse",
     *(graph_of_level(name, level) for level in (FINE_LEVELS - 1, FINE_LEVELS) for name in PRIOR_GRAPHS),
 )
+
+TWINS = frozenset(
+    graph_of_level(n, level) for n in ("trunk", "dequantiser") for level in (FINE_LEVELS - 1, FINE_LEVELS)
+)
+"""Graphs of which there is another with 8-bit kernels: the same integers, faster where a processor has them."""
 
 
 def model_id_of(manifest: bytes) -> str:
@@ -135,12 +150,17 @@ def open_model(folder: Path, options: RuntimeOptions = RuntimeOptions()) -> Mode
         if hashlib.sha256(data).hexdigest() != manifest["digests"][name]:
             raise ModelError(f"{name} of the model in {folder.name} is damaged; export or install it again")
     providers, device = _providers(options)
-    sessions = {name: _session(files[f"{name}.onnx"], options, providers) for name in GRAPHS}
+
+    def session(graph: str) -> ort.InferenceSession:
+        return _session(files[f"{graph}.onnx"], options, providers)
+
+    kernels = "byte" if device == "cpu" and options.kernels == "auto" and adds_up(session(BYTE_TRIAL)) else "float"
+    sessions = {name: session(name + BYTE_SUFFIX if kernels == "byte" and name in TWINS else name) for name in GRAPHS}
     if device == "cuda" and any("CUDAExecutionProvider" not in s.get_providers() for s in sessions.values()):
         if options.device == "cuda":
             raise DeviceError("CUDA was asked for but a graph fell back to the CPU; check the CUDA and cuDNN libraries")
         device = "cpu"
-    return Model(model_id_of(raw), folder, manifest, read_tables(files["tables.npz"]), sessions, device)
+    return Model(model_id_of(raw), folder, manifest, read_tables(files["tables.npz"]), sessions, device, kernels)
 
 
 def _providers(options: RuntimeOptions) -> tuple[list[Any], str]:

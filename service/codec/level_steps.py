@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
 from service.codec import flow
-from service.codec.arrays import Floats, Halves
+from service.codec.arrays import Bytes8, Floats
 from service.codec.artifact import Model
 from service.codec.calibration import Said
 from service.codec.clock import Clock
@@ -100,7 +100,7 @@ class Place:
     model: Model
     level: int
     low: Floats
-    parent: Halves | None
+    parent: Bytes8 | None
     code: int | None
     unit: int
 
@@ -138,14 +138,14 @@ def _walk(places: Sequence[Place], clock: Clock) -> Walk:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodeLevel(_AtPlace[tuple[Floats, Halves | None, list[Said]]]):
+class EncodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, list[Said]]]):
     """Details [1, 9, h, w] -> those the decoder will have, what is handed on, and what each pass has to say."""
 
     op: ClassVar[str] = "encode"
     details: Floats
 
     @classmethod
-    def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Halves | None, list[Said]]]:
+    def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Bytes8 | None, list[Said]]]:
         """As in Step."""
         places = [s.place for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
@@ -157,7 +157,7 @@ class EncodeLevel(_AtPlace[tuple[Floats, Halves | None, list[Said]]]):
 
 
 @dataclass(frozen=True, eq=False)
-class DecodeLevel(_AtPlace[tuple[Floats, Halves | None, Decoder]]):
+class DecodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, Decoder]]):
     """Words -> details [1, 9, h, w], what is handed on, and the decoder as it stands after the level."""
 
     op: ClassVar[str] = "decode"
@@ -165,7 +165,7 @@ class DecodeLevel(_AtPlace[tuple[Floats, Halves | None, Decoder]]):
     shifts: tuple[int, int]
 
     @classmethod
-    def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Halves | None, Decoder]]:
+    def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Bytes8 | None, Decoder]]:
         """As in Step."""
         places, decoders = [s.place for s in steps], [s.decoder.copy() for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)

@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 
 from service.codec import lattice
-from service.codec.arrays import Floats, Halves, Integers
+from service.codec.arrays import Bytes8, Floats, Integers
 from service.codec.calibration import Said, read_shifts
 from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder, Tables
@@ -33,9 +33,9 @@ HALO = 8
 """Samples of a level's low-pass and details, on all sides, that decide what the flow makes of them: 4 for the lifting
 steps, 3 for the coupling nets."""
 
-Row = tuple[Floats, list[Halves | None]]
+Row = tuple[Floats, list[Bytes8 | None]]
 """A row of tiles of one state, [1, 3, h, W], and what the priors of its tiles' coarser level handed on."""
-CodeTile = Callable[[int, int, Floats, "Halves | None"], tuple[Floats, "Halves | None"]]
+CodeTile = Callable[[int, int, Floats, "Bytes8 | None"], tuple[Floats, "Bytes8 | None"]]
 """Level, tile, its low-pass and its parent -> its details as the decoder has them, and what is handed on."""
 Show = Callable[[int, Floats], None]
 """Takes rows of what a decoder shows, [1, 3, h, W], and where the first of them lies."""
@@ -182,7 +182,7 @@ def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show
             writer.lowest(bins)
             area.of(low)[:] = rebuild_lows([bins], steps)
 
-    def encode_tile(level: int, index: int, low: Floats, parent: Halves | None) -> tuple[Floats, Halves | None]:
+    def encode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         place = Place(run.model, level, low, parent, code, latent.unit)
         details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, grid.tiles[index])))
         with run.clock.room("entropy"):
@@ -255,7 +255,7 @@ def decode_picture(
             area.of(low)[:] = rebuild_lows([readers[-1].lowest.astype(np.int32)], steps)
     kept = [np.empty((1, 9, *size), np.float32) for size in grid.sizes[1:]] if keep else []
 
-    def decode_tile(level: int, index: int, low: Floats, parent: Halves | None) -> tuple[Floats, Halves | None]:
+    def decode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         reader, place = readers[index], Place(run.model, level, low, parent, code, unit)
         shifts = reader.at(level)
         details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.decoder, shifts))
@@ -308,7 +308,7 @@ def _finer(
     lows, details, parents = Rows(), Rows(), []
     for number, (row, (low, handed)) in enumerate(zip(grid.rows, rows, strict=True)):
         band, coded = grid.band(number, level + 1), np.empty((1, 9, *low.shape[2:]), np.float32)
-        parents.append(list[Halves | None]())
+        parents.append(list[Bytes8 | None]())
         for (index, tile), parent in zip(row, handed, strict=True):
             area = tile.area(level + 1).within(band)
             area.of(coded)[:], handed_on = code(level, index, area.of(low), parent)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime as ort
 
-from service.codec.arrays import Floats, Halves, Integers, Shorts
+from service.codec.arrays import Bytes8, Floats, Integers, Shorts
 from service.codec.artifact import Model
 from service.codec.lattice import READ_UNIT, pad_even
 
@@ -19,6 +19,8 @@ LUMA, CHROMA = (0, 3, 6), (1, 2, 4, 5, 7, 8)
 """Of the nine detail channels: LH, HL, HH of Y, Cg, Co."""
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 PASSES = 8
+LUMA_PLANES, PLANES = 9, 27
+"""Planes of known bins: three for each luma band, and for all bands."""
 
 
 class LevelPrior:
@@ -46,25 +48,26 @@ class LevelPrior:
         edges = tables.edge_scales[rows, level][:, :, None, None]
         scale = np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32)
         if parent is None:
-            nothing = np.zeros((count, 2 * model.width, self.height // 2, self.width // 2), np.float32)
-            parent = self._device(nothing)
+            parent = self._device(np.zeros((count, model.parent, self.height // 2, self.width // 2), np.uint8))
         feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
         values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
-        self.known_luma = np.zeros((count, 9, self.height, self.width), np.float32)
-        self.known_chroma = np.zeros((count, 18, self.height, self.width), np.float32)
+        self.luma = np.zeros((count, LUMA_PLANES, self.height, self.width), np.float32)
+        self.planes = np.zeros((count, PLANES, self.height, self.width), np.float32)
         self._condition_value = self._device(self.condition)
 
-    def _device(self, value: Floats) -> ort.OrtValue:
+    def _device(self, value: Floats | Bytes8) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self.model.device)
 
     def _run(self, graph: str, outputs: list[str], feeds: dict[str, ort.OrtValue]) -> list[ort.OrtValue]:
         own = {"features": self.features, "condition": self._condition_value}
         return list(self.model.prior_session(graph, self.level).run_with_ort_values(outputs, feeds | own))
 
-    def _known(self, luma: bool, chroma: bool) -> dict[str, ort.OrtValue]:
-        feeds = {"luma": self._device(self.known_luma)} if luma else {}
-        return feeds | ({"chroma": self._device(self.known_chroma)} if chroma else {})
+    def _known(self, number: int) -> dict[str, ort.OrtValue]:
+        """What pass `number` reads of earlier ones; the dequantiser's number is PASSES."""
+        if number >= 4:
+            return {"planes": self._device(self.planes)}
+        return {"luma": self._device(self.luma)} if number else {}
 
     def said(self, number: int) -> tuple[Shorts, Shorts]:
         """Mean (1/8 bin) and scale index of each bin of a pass, two of [N, bands, rows, columns].
@@ -73,7 +76,7 @@ class LevelPrior:
         """
         chroma, phase = divmod(number, 4)
         graph = f"{'chroma' if chroma else 'luma'}{phase}"
-        (value,) = self._run(graph, ["said"], self._known(luma=number > 0, chroma=bool(chroma)))
+        (value,) = self._run(graph, ["said"], self._known(number))
         rows, columns = self.extent(number)
         said: Shorts = value.numpy()[:, :, :rows, :columns]
         bands = said.shape[1] // 2
@@ -91,11 +94,13 @@ class LevelPrior:
         squash = self.model.tables.squash
         index = np.minimum(np.abs(bins), squash.shape[1] - 1)
         size, linear = squash[0, index], squash[1, index]
-        known, bands = (self.known_chroma, 6) if number >= 4 else (self.known_luma, 3)
+        known, bands = (self.planes[:, LUMA_PLANES:], 6) if number >= 4 else (self.luma, 3)
         target = known[:, :, row::2, column::2]
         target[:, :bands, :rows, :columns] = np.where(bins < 0, -size, size)
         target[:, bands : 2 * bands, :rows, :columns] = size
         target[:, 2 * bands :, :rows, :columns] = np.where(bins < 0, -linear, linear)
+        if number == 3:
+            self.planes[:, :LUMA_PLANES] = self.luma
 
     def finish(self) -> tuple[Shorts, ort.OrtValue | None]:
         """Once all passes are known.
@@ -105,24 +110,24 @@ class LevelPrior:
             None at the finest.
         """
         outputs = ["offsets", "handed_on"] if self.level else ["offsets"]
-        offsets, *handed_on = self._run("dequantiser", outputs, self._known(luma=True, chroma=True))
+        offsets, *handed_on = self._run("dequantiser", outputs, self._known(PASSES))
         known = np.asarray(offsets.numpy())[:, :, : self.size[0], : self.size[1]]
         return known, handed_on[0] if handed_on else None
 
 
-def kept(handed_on: ort.OrtValue | None, count: int) -> list[Halves | None]:
-    """What the prior of N tiles handed on -> each one's, [1, 2 width, H, W], in half the memory."""
+def kept(handed_on: ort.OrtValue | None, count: int) -> list[Bytes8 | None]:
+    """What the prior of N tiles handed on -> each one's, [1, parent, H, W], in memory of its own."""
     if handed_on is None:
         return [None] * count
-    return list(handed_on.numpy().astype(np.float16)[:, None])
+    return list(handed_on.numpy()[:, None].copy())
 
 
-def restored(parents: Sequence[Halves | None], model: Model) -> ort.OrtValue | None:
+def restored(parents: Sequence[Bytes8 | None], model: Model) -> ort.OrtValue | None:
     """The reverse of `kept`, on the model's device."""
     given = [parent for parent in parents if parent is not None]
     if not given:
         return None
-    return ort.OrtValue.ortvalue_from_numpy(np.concatenate(given).astype(np.float32), model.device)
+    return ort.OrtValue.ortvalue_from_numpy(np.concatenate(given), model.device)
 
 
 def select(details: Integers, number: int) -> Integers:

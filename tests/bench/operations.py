@@ -21,12 +21,13 @@ def of_graph(path: Path) -> int:
     graph = onnx.load(path).graph
     sizes = {weight.name: weight.dims for weight in graph.initializer}
     head = path.stem.split("_")[-1].startswith(("luma", "chroma"))
+    parent = {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] == "parent"}
     total = 0
     for node in graph.node:
         if node.op_type == "Conv":
             outputs, inputs, height, width = sizes[node.input[1]]
             whole = outputs * inputs * height * width
-            total += whole // 4 if head or node.input[0] == "parent" else whole
+            total += whole // 4 if head or node.input[0] in parent else whole
     return total
 
 

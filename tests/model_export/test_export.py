@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -16,9 +18,12 @@ from model_export.export import Provenance, export
 from model_export.model import CodecModel
 from model_export.verify import VerifyError, verify_bijection, verify_graphs
 from service import codec
-from service.codec.artifact import GRAPHS, model_id_of
+from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, GRAPHS, TWINS, model_id_of
 
 OPTIONS = codec.RuntimeOptions(device="cpu", threads=1)
+needs_byte_kernels = pytest.mark.skipif(
+    codec.shipped_models(OPTIONS).default.kernels != "byte", reason="this processor has no exact 8-bit kernels"
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,8 @@ def test_it_opens_under_its_id_and_the_golden_check_holds(models_folder):
     artifact = models.default
     manifest = (artifact.folder / "manifest.json").read_bytes()
     assert artifact.id == artifact.folder.name == model_id_of(manifest)
-    assert set(json.loads(manifest)["digests"]) == {"tables.npz", *(f"{name}.onnx" for name in GRAPHS)}
+    graphs = {*GRAPHS, *(name + BYTE_SUFFIX for name in TWINS), BYTE_TRIAL}
+    assert set(json.loads(manifest)["digests"]) == {"tables.npz", *(f"{name}.onnx" for name in graphs)}
     assert artifact.manifest["provenance"]["steps"] == 6
     assert max(artifact.manifest["accumulator_bounds"].values()) < 2**24
     codec.golden_check(artifact)
@@ -67,9 +73,22 @@ def test_it_opens_under_its_id_and_the_golden_check_holds(models_folder):
 def test_graphs_hold_only_nodes_the_design_allows(models_folder):
     allowed = {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "DepthToSpace", "Expand", "Floor", "Gather", "Identity"}
     allowed |= {"MatMul", "Mul", "Neg", "Pad", "Relu", "Reshape", "Round", "Shape", "Slice", "Split", "Squeeze", "Sub"}
-    allowed |= {"Transpose", "Unsqueeze"}
+    allowed |= {"QLinearConv", "QuantizeLinear", "Transpose", "Unsqueeze"}
     for path in models_folder.glob("*/*.onnx"):
-        assert {node.op_type for node in onnx.load(path).graph.node} <= allowed
+        kinds = {node.op_type for node in onnx.load(path).graph.node}
+        assert kinds <= allowed
+        assert ("QLinearConv" in kinds) == path.stem.endswith(BYTE_SUFFIX)
+
+
+def test_both_kinds_of_kernels_give_the_same_bytes(models_folder):
+    models = [codec.shipped_models(replace(OPTIONS, kernels=kernels), models_folder) for kernels in ("auto", "float")]
+    assert models[1].default.kernels == "float"
+    picture = codec.read_image((models[0].default.folder / "golden" / "picture.png").read_bytes(), codec.Limits())
+    for quality in (20, 80, 100):
+        target = codec.Target(quality=quality)
+        one, other = (codec.encode(picture, own.default, target).stream for own in models)
+        assert one == other
+        assert np.array_equal(*(codec.decode(one, own).picture.pixels for own in models))
 
 
 @pytest.mark.parametrize("name", ["forward.onnx", "tables.npz", "fine_dequantiser.onnx"])
@@ -107,23 +126,33 @@ def test_golden_files_that_differ_or_miss_are_noticed(name, copy):
         codec.golden_check(artifact)
 
 
-@pytest.mark.parametrize("graph", ["inverse", "coarse_luma2", "fine_dequantiser"])
-def test_a_broken_graph_fails_verification(graph, model, copy):
+@pytest.mark.parametrize(
+    ("graph", "kernels"),
+    [
+        ("inverse", "auto"),
+        ("coarse_luma2", "auto"),
+        ("fine_dequantiser", "float"),
+        pytest.param("fine_dequantiser.byte", "auto", marks=needs_byte_kernels),
+        pytest.param("coarse_trunk.byte", "auto", marks=needs_byte_kernels),
+    ],
+)
+def test_a_broken_graph_fails_verification(graph, kernels, model, copy):
     """Its weights move; digests are made right again, so that only the trial can tell."""
     import hashlib
 
     path = copy / f"{graph}.onnx"
     proto = onnx.load(path)
     convs = {node.input[1] for node in proto.graph.node if node.op_type == "Conv"}
+    convs |= {node.input[8] for node in proto.graph.node if node.op_type == "QLinearConv"}  # biases
     for initializer in proto.graph.initializer:
         if initializer.name in convs:
             weight = numpy_helper.to_array(initializer).copy()
-            weight += 0.5
+            weight += weight.dtype.type(0.5 if weight.dtype.kind == "f" else 1 << 12)
             initializer.CopyFrom(numpy_helper.from_array(weight, initializer.name))
     path.write_bytes(proto.SerializeToString())
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["digests"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    broken = codec.open_model(copy, OPTIONS)
+    broken = codec.open_model(copy, replace(OPTIONS, kernels=kernels))
     with pytest.raises(VerifyError):
         verify(model, broken)

@@ -11,8 +11,12 @@ from model_export.integers import (
     ACCUMULATOR_LIMIT,
     ACTIVATION_BITS,
     ACTIVATION_LIMIT,
+    BYTE_BITS,
+    BYTE_LIMIT,
+    BYTE_WEIGHT_LIMIT,
     TOP,
     WEIGHT_LIMIT,
+    ByteLayer,
     ConditionTable,
     ExactConv,
     ExactSum,
@@ -70,6 +74,27 @@ def test_integer_weights_are_integers_of_ten_bits(size):
         whole = weight * torch.exp2(conv.shifts(total)).float().view(-1, 1, 1, 1)
         assert torch.equal(whole, whole.round())
         assert whole.abs().max() <= WEIGHT_LIMIT
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [0.0, 1e-4, 0.1, 3.0, 40.0])
+def test_a_layer_of_bytes_is_integer_arithmetic(size):
+    torch.manual_seed(1)
+    layer = ByteLayer(7, 5)
+    for parameter in layer.parameters():
+        parameter.copy_(torch.randn_like(parameter) * size)
+    layer.set_exact(True)
+    assert layer.proven_bound() < ACCUMULATOR_LIMIT
+    scale = torch.exp2(layer.shifts())
+    weight, bias = layer.integer_parts()
+    kernel, offset = weight.double() * scale.view(-1, 1, 1, 1), bias.double() * scale * 2**BYTE_BITS
+    for whole in (kernel, offset):
+        assert torch.equal(whole, whole.round())
+    assert kernel.abs().max() <= BYTE_WEIGHT_LIMIT
+    x = torch.randint(0, BYTE_LIMIT + 1, (2, 7, 6, 9))
+    sums = F.conv2d(x.double(), kernel, padding=1) + offset[:, None, None]
+    expected = torch.clamp(torch.round(sums / scale.view(-1, 1, 1)), 0, BYTE_LIMIT)
+    assert torch.equal(layer(x / 2**BYTE_BITS).double() * 2**BYTE_BITS, expected)
 
 
 @torch.no_grad()

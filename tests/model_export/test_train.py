@@ -13,6 +13,7 @@ from model_export.config import TINY
 from model_export.data import batches, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.prior import by_phase
+from model_export.quantiser import LOSSLESS_POSITION
 from model_export.train import TrainSettings, begin_from, load_average, save_compact, schedule, train
 
 SETTINGS = TrainSettings(minutes=60, batch=2, side=128, max_steps=6, report_s=1e9)
@@ -120,7 +121,12 @@ def test_the_learning_rate_warms_up_and_cools_down():
 
 @torch.no_grad()
 def test_a_wider_and_deeper_model_starts_from_a_smaller_one(checkpoint):
-    larger = dataclasses.replace(TINY, head_channels=12, coarse_layers=TINY.coarse_layers + 1)
+    fine, coarse = TINY.fine, TINY.coarse
+    larger = dataclasses.replace(
+        TINY,
+        fine=dataclasses.replace(fine, head_channels=12),
+        coarse=dataclasses.replace(coarse, layers=coarse.layers + 1),
+    )
     model, average = CodecModel(larger), CodecModel(larger)
     begin_from(checkpoint, model, average)
     old = load_average(checkpoint)[0].state_dict()
@@ -132,7 +138,11 @@ def test_a_wider_and_deeper_model_starts_from_a_smaller_one(checkpoint):
     assert (wide[:8, 8:] == 0).all()
     assert (wide[8:] != 0).any()
     same, _ = load_average(checkpoint)
-    read, parent, condition = torch.rand(1, 6, 8, 8), torch.rand(1, 16, 4, 4), average.condition(torch.zeros(1), 0)
+    read, parent, condition = (
+        torch.rand(1, 6, 8, 8),
+        torch.rand(1, TINY.parent, 4, 4),
+        average.condition(torch.zeros(1), 0),
+    )
     features = average.prior(0).trunk(read, parent, condition)
     torch.testing.assert_close(features, same.prior(0).trunk(read, parent, condition))
     phase = by_phase(features)[0]
@@ -162,9 +172,30 @@ def test_the_dequantiser_and_what_it_reads_learn_to_foretell():
     picture = torch.rand(2, 3, 128, 128) * 255
     model(picture, torch.tensor([0.0, 300.0])).unforetold.sum().backward()
     for prior in (model.prior(0), model.prior(1)):
-        for layer in (prior.dequantiser.layers[0], prior.dequantiser.join, prior.trunk.first):
-            assert all(learns(conv.weight) for conv in layer.terms)
+        assert all(learns(conv.weight) for conv in prior.trunk.first.terms)
+        for layer in (prior.dequantiser.layers[0], prior.dequantiser.join):
+            assert learns(layer.conv.weight)
+            assert learns(layer.bias)
         assert not any(learns(head.last.terms[0].weight) for head in prior.heads)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_levels_that_are_not_coded_cost_nothing_and_stay_exact(lossless):
+    torch.manual_seed(0)
+    model = CodecModel(TINY).eval()
+    picture = torch.randint(0, 256, (2, 3, 128, 128)).float()
+    code = torch.full((2,), float(LOSSLESS_POSITION)) if lossless else torch.tensor([100.0, 300.0])
+    whole, coarse = model(picture, code, lossless), model(picture, code, lossless, finest=1)
+    assert (coarse.bits < whole.bits / 2).all()
+    if lossless:
+        assert torch.equal(coarse.picture, picture)
+    else:
+        assert (coarse.squared_error < whole.squared_error).all()
+    nothing = model(picture, code, lossless, finest=TINY.levels)
+    assert (nothing.squared_error <= coarse.squared_error).all()
+    coarse.bits.sum().backward()
+    assert not any(learns(parameter) for parameter in model.prior(0).parameters())
+    assert learns(model.prior(1).heads[0].last.terms[0].weight)
 
 
 def learns(parameter: torch.Tensor) -> bool:
