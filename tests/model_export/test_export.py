@@ -88,7 +88,8 @@ def test_both_kinds_of_kernels_give_the_same_bytes(models_folder):
         target = codec.Target(quality=quality)
         one, other = (codec.encode(picture, own.default, target).stream for own in models)
         assert one == other
-        assert np.array_equal(*(codec.decode(one, own).picture.pixels for own in models))
+        first, second = (codec.decode(one, own).picture.pixels for own in models)
+        assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("name", ["forward.onnx", "tables.npz", "fine_dequantiser.onnx"])

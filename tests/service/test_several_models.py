@@ -23,7 +23,7 @@ def pair(models: codec.ModelSet) -> codec.ModelSet:
     """The shipped model, and the same under another name and id."""
     first = models.default
     manifest = {**first.manifest, "name": SECOND_NAME}
-    second = Model(SECOND_ID, first.folder, manifest, first.tables, first.sessions, first.device)
+    second = Model(SECOND_ID, first.folder, manifest, first.tables, first.sessions, first.device, first.kernels)
     return codec.ModelSet([first, second])
 
 
