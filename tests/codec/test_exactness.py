@@ -1,4 +1,4 @@
-"""Laws 2 and 3: threads, graph optimisation and batch size cannot change one bit."""
+"""Laws 2 and 3: threads, graph optimisation, kernels and batch size cannot change one bit."""
 
 import itertools
 from typing import get_args
@@ -12,7 +12,7 @@ from service.codec.artifact import Optimisation
 from service.codec.prior import PASSES, LevelPrior, select
 from tests.codec.samples import pixels_of, rich_of
 
-VARIANTS = list(itertools.product((1, 2), get_args(Optimisation)))[1:]
+VARIANTS = list(itertools.product((1, 2), get_args(Optimisation), ("auto", "float")))[1:]
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,9 @@ def expected(models: codec.ModelSet) -> dict[float, bytes]:
     return {q: codec.encode(picture, models.default, codec.Target(quality=q)).stream for q in (8, 55.5, 97, 100)}
 
 
-@pytest.mark.parametrize(("threads", "optimisation"), VARIANTS)
-def test_runtime_options_change_no_byte(threads, optimisation, models, expected):
-    options = codec.RuntimeOptions(device="cpu", threads=threads, optimisation=optimisation)
+@pytest.mark.parametrize(("threads", "optimisation", "kernels"), VARIANTS)
+def test_runtime_options_change_no_byte(threads, optimisation, kernels, models, expected):
+    options = codec.RuntimeOptions(device="cpu", threads=threads, optimisation=optimisation, kernels=kernels)
     other = codec.ModelSet([codec.open_model(models.default.folder, options)])
     picture = rich_of(150, 133)
     for quality, stream in expected.items():
