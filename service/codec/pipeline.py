@@ -23,7 +23,7 @@ from service.codec.target import Attempt, Target, aim, psnr_db
 from service.codec.writer import Source, encode_alpha, source_of, write_stream
 
 SCALES = (1, 2, 4, 8, 16)
-STABLE_ROUNDS = 16
+STABLE_ROUNDS = 24
 """Most decode/encode rounds `stable` tries."""
 
 
