@@ -130,9 +130,13 @@ class ExactConv(Exactable):
             with torch.no_grad():
                 self.weight.mul_(0.3).add_(nn.init.dirac_(torch.empty_like(self.weight)))
 
-    def bound(self) -> Tensor:
-        """Largest |output| of each channel over all inputs in range, in units of its value: float64 [outputs]."""
-        return self.weight.detach().double().abs().flatten(1).sum(1) * self.top
+    def bound(self, weight: Tensor | None = None) -> Tensor:
+        """Largest |output| of each channel over all inputs in range, in units of its value: float64 [outputs].
+
+        weight: By default the float one.
+        """
+        kernel = self.weight if weight is None else weight
+        return kernel.detach().double().abs().flatten(1).sum(1) * self.top
 
     def shifts(self, total: Tensor) -> Tensor:
         """Exponent of each output channel's weight grid, as large as both limits allow.
@@ -225,9 +229,7 @@ class ExactSum(Exactable):
         """Largest |accumulator| in units of its finest grid; below 2**24 every partial sum is exact in float32."""
         with torch.no_grad():
             total = self.total_bound()
-            weights = [conv.integer_weight(total).double() for conv in self.terms]
-            sums = (w.abs().flatten(1).sum(1) * conv.top for conv, w in zip(self.terms, weights, strict=True))
-            value = sum(sums, self.table.bound())
+            value = sum((conv.bound(conv.integer_weight(total)) for conv in self.terms), self.table.bound())
             bits = torch.stack([conv.shifts(total) + conv.bits for conv in self.terms]).amax(0)
             return math.ceil((value * torch.exp2(bits.clamp_min(ConditionTable.TABLE_BITS))).max().item())
 
@@ -281,8 +283,8 @@ class ByteLayer(Exactable):
     def proven_bound(self) -> int:
         """Largest |accumulator|, in units of its grid."""
         with torch.no_grad():
-            weight, bias = (part.double() for part in self.integer_parts())
-            value = weight.abs().flatten(1).sum(1) * BYTE_TOP + bias.abs()
+            weight, bias = self.integer_parts()
+            value = self.conv.bound(weight) + bias.double().abs()
             return math.ceil((value * torch.exp2(self.shifts() + BYTE_BITS)).max().item())
 
     def forward(self, x: Tensor) -> Tensor:

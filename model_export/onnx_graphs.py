@@ -30,7 +30,6 @@ from model_export.integers import (
 )
 from model_export.model import CodecModel
 from model_export.prior import (
-    LUMA_PLANES,
     MEAN_BITS,
     MEAN_LIMIT,
     SCALES,
@@ -41,7 +40,7 @@ from model_export.prior import (
 from model_export.quantiser import KNOTS
 from service.codec import kernels
 from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
-from service.codec.prior import PLANES
+from service.codec.prior import LUMA_PLANES, PLANES
 
 OPSET, IR_VERSION = 17, 8
 Array = NDArray[np.generic]
@@ -168,13 +167,18 @@ class Graph:
             units = bias[:, None, None] * 2.0**BYTE_BITS
             return self.byte(self.add("Add", self.conv(layer.conv, weight, self.widened(x)), self.constant(units)))
         scale = torch.exp2(layer.shifts())
-        one, nothing = self.constant(1.0), self.constant(0.0, np.uint8)
-        kernel = self.constant(weight * scale.view(-1, 1, 1, 1), np.int8)
-        scales, nothings = self.constant(1 / scale), self.constant(0 * scale, np.int8)
-        offset = self.constant(bias * scale * 2.0**BYTE_BITS, np.int32)
-        return self.add(
-            "QLinearConv", x, one, nothing, kernel, scales, nothings, one, nothing, offset, pads=[1, 1, 1, 1]
-        )
+        kernel = weight * scale.view(-1, 1, 1, 1)
+        return self.byte_conv(x, kernel, 1 / scale, bias * scale * 2.0**BYTE_BITS, layer.conv.kernel // 2)
+
+    def byte_conv(self, x: str, kernel: Array | Tensor, scale: Array | Tensor, bias: Array | Tensor, side: int) -> str:
+        """Bytes -> sums of products with a whole kernel and bias, times scale, rounded half to even: bytes.
+
+        scale and bias: of each channel; side: samples of padding on each.
+        """
+        one, nothing, nothings = self.constant(1.0), self.constant(0.0, np.uint8), self.constant(0 * scale, np.int8)
+        whole, scales, offset = self.constant(kernel, np.int8), self.constant(scale), self.constant(bias, np.int32)
+        inputs = (x, one, nothing, whole, scales, nothings, one, nothing, offset)
+        return self.add("QLinearConv", *inputs, pads=[side] * 4)
 
     def read(self, x: str, scale: str) -> str:
         """Lattice values -> signed activations."""
@@ -412,10 +416,8 @@ def byte_trial() -> onnx.ModelProto:
     """A layer of bytes whose products of neighbours overflow 16 bits: x -> y; see service.codec.kernels."""
     g = Graph(BYTE_TRIAL)
     x = g.input("x", ["N", kernels.CHANNELS, "H", "W"], TensorProto.UINT8)
-    one, nothing, nothings = g.constant(1.0), g.constant(0.0, np.uint8), g.constant(np.zeros(kernels.CHANNELS), np.int8)
-    weight, scale = g.constant(kernels.weights(), np.int8), g.constant(np.full(kernels.CHANNELS, 2.0**-kernels.SHIFT))
-    bias = g.constant(kernels.biases(), np.int32)
-    y = g.add("QLinearConv", x, one, nothing, weight, scale, nothings, one, nothing, bias, pads=[0, 0, 0, 0])
+    scale = np.full(kernels.CHANNELS, 2.0**-kernels.SHIFT)
+    y = g.byte_conv(x, kernels.weights(), scale, kernels.biases(), 0)
     g.output(y, "y", ["N", kernels.CHANNELS, "h", "w"], TensorProto.UINT8)
     return g.model()
 

@@ -38,6 +38,7 @@ from model_export.integers import (
     grid_through,
 )
 from model_export.quantiser import KNOTS
+from service.codec.prior import LUMA_PLANES, PLANES
 
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Row and column parity of the positions each phase codes, in order."""
@@ -54,7 +55,6 @@ LOG2_E = 1.4426950408889634
 SMOOTHING = (1.0, 4.0, 6.0, 4.0, 1.0)
 LINEAR_BITS = 3
 """Heads also read bins as they are, in units of 2**LINEAR_BITS, clipped to the activation range."""
-LUMA_PLANES, CHROMA_PLANES = 9, 18
 
 
 def squash(bins: Tensor, exact: bool) -> Tensor:
@@ -82,7 +82,7 @@ class Known:
         n, height, width = size
         self.exact = exact
         self.bins = torch.zeros(n, 9, height, width, device=device)
-        self.planes = torch.zeros(n, LUMA_PLANES + CHROMA_PLANES, height, width, device=device)
+        self.planes = torch.zeros(n, PLANES, height, width, device=device)
 
     def learn(self, number: int, bins: Tensor) -> None:
         """Take in the bins of a pass, [N, bands, H/2, W/2]."""
@@ -221,7 +221,7 @@ class Dequantiser(Exactable):
         super().__init__()
         trunk, width = size.channels, size.dequantiser_channels
         self.first = ExactSum(
-            [ExactConv(trunk, width, 1, bits=BYTE_BITS), ExactConv(LUMA_PLANES + CHROMA_PLANES, width, 3)],
+            [ExactConv(trunk, width, 1, bits=BYTE_BITS), ExactConv(PLANES, width, 3)],
             ConditionTable(levels, KNOTS, width),
         )
         self.rest = nn.ModuleList(ByteLayer(width, width) for _ in range(size.dequantiser_layers))
@@ -262,7 +262,7 @@ class Prior(Exactable):
         self.parent = parent
         self.trunk = Trunk(size, levels, parent)
         self.luma = nn.ModuleList(Head(size, levels, 3, phase, LUMA_PLANES if phase else 0, 5) for phase in range(4))
-        self.chroma = nn.ModuleList(Head(size, levels, 6, phase, LUMA_PLANES + CHROMA_PLANES, 3) for phase in range(4))
+        self.chroma = nn.ModuleList(Head(size, levels, 6, phase, PLANES, 3) for phase in range(4))
         self.dequantiser = Dequantiser(size, levels)
 
     @property

@@ -17,18 +17,16 @@ from model_export.integers import (
     ACTIVATION_BITS,
     BYTE_BITS,
     BYTE_LIMIT,
-    BYTE_TOP,
-    TOP,
     ByteLayer,
     ExactSum,
 )
 from model_export.model import CodecModel
-from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, LUMA_PLANES, Known, Trunk, by_phase
+from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, Known, Trunk, by_phase
 from service.codec import flow as flow_room
 from service.codec import lattice
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.prior import condition_rows, select
+from service.codec.prior import LUMA_PLANES, condition_rows, select
 from service.codec.quantise import STATE_LIMIT
 from service.codec.tile import analyse
 
@@ -62,8 +60,8 @@ def _trunk_bound(trunk: Trunk) -> int:
     with torch.no_grad():
         first, carry = trunk.integer_weights()
         total = trunk.total_bound()
-        values = first.double().abs().flatten(1).sum(1) * TOP + trunk.first.table.bound()
-        values = values + (carry.double().abs().flatten(1).sum(1) * BYTE_TOP).view(-1, 4).amax(1)
+        values = trunk.first.terms[0].bound(first) + trunk.first.table.bound()
+        values = values + trunk.carry.bound(carry).view(-1, 4).amax(1)
         bits = torch.maximum(
             trunk.first.terms[0].shifts(total) + ACTIVATION_BITS,
             trunk.carry.shifts(total.repeat_interleave(4)).view(-1, 4).amax(1) + BYTE_BITS,

@@ -15,4 +15,3 @@ Integers = NDArray[np.int32]
 """Lattice values or bins."""
 Shorts = NDArray[np.int16]
 """What heads say: means in 1/8 bin, scale indices, offsets in 1/256 bin."""
-"""Activations kept for later: they have ten bits, which float16 holds exactly."""
