@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from service.codec.artifact import PRIORS
+
 
 @dataclass(frozen=True)
 class PriorSize:
@@ -34,20 +36,26 @@ class ModelConfig:
         levels: Most levels a picture is split into.
         coupling_channels: Hidden width of the coupling nets.
         fine: The finest level's prior.
-        coarse: That of all coarser levels. Together they have a third of the finest's coefficients, and at low rates
-            nine tenths of the bits, so this is where width is cheapest.
+        middle: That of the next level.
+        coarse: That of all coarser levels. Together they have a twelfth of the finest's coefficients, and at low rates
+            four fifths of the bits, so this is where width is cheapest.
     """
 
     name: str = "bijou-1"
     levels: int = 6
     coupling_channels: int = 24
     fine: PriorSize = field(default=PriorSize(64, 4, 64, 64, 2))
-    coarse: PriorSize = field(default=PriorSize(128, 6, 128, 128, 2))
+    middle: PriorSize = field(default=PriorSize(128, 6, 128, 128, 2))
+    coarse: PriorSize = field(default=PriorSize(160, 6, 160, 160, 2))
 
     @property
-    def parent(self) -> int:
-        """Channels handed on by a coarser level."""
-        return 2 * self.coarse.channels
+    def priors(self) -> list[PriorSize]:
+        """Sizes of the sets of priors, finest first."""
+        return [getattr(self, name) for name in PRIORS]
+
+    def parent(self, level: int) -> int:
+        """Channels that the next coarser level hands on to a level."""
+        return 2 * self.priors[min(level + 1, len(PRIORS) - 1)].channels
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as plain values, for checkpoints and manifests."""
@@ -56,8 +64,14 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
         """The reverse of `as_dict`."""
-        return cls(**{**values, **{name: PriorSize(**values[name]) for name in ("fine", "coarse")}})
+        return cls(**{**values, **{name: PriorSize(**values[name]) for name in PRIORS}})
 
 
-TINY = ModelConfig(name="tiny", coupling_channels=8, fine=PriorSize(8, 1, 8, 8, 1), coarse=PriorSize(12, 2, 8, 8, 1))
+TINY = ModelConfig(
+    name="tiny",
+    coupling_channels=8,
+    fine=PriorSize(8, 1, 8, 8, 1),
+    middle=PriorSize(12, 2, 8, 8, 1),
+    coarse=PriorSize(16, 1, 8, 12, 1),
+)
 """A model small enough for tests."""

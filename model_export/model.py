@@ -21,15 +21,16 @@ from model_export.flow.multilevel import MultilevelFlow
 from model_export.integers import Exactable
 from model_export.prior import EDGE_SCALE, PHASES, Known, Prior, by_phase, logistic_bits
 from model_export.quantiser import (
+    Feedback,
     Quantiser,
     choose_bins,
+    feedback_kernels,
     knot_weights,
     log2_delta,
     outward_shift,
     reconstruct,
     synthesis_norms,
 )
-from service.codec.artifact import FINE_LEVELS
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class Choice:
         weight: Bits a squared bin of distortion is worth in each band, [N, 9, 1, 1].
         outward: Outward shift of reconstruction points in bins, [N, 1, 1, 1].
         noisy: Samples charged for noise instead of rounding, [N, 1, 1, 1].
-        lossless: Always the nearest bin.
+        feedback: Errors around; None: lossless, always the nearest bin.
     """
 
     weight: Tensor
     outward: Tensor
     noisy: Tensor
-    lossless: bool
+    feedback: Feedback | None
 
 
 class CodecModel(Exactable):
@@ -84,12 +85,23 @@ class CodecModel(Exactable):
         self.config = config
         self.flow = MultilevelFlow(config.levels, config.coupling_channels)
         self.quantiser = Quantiser(synthesis_norms(self.flow))
-        self.priors = nn.ModuleList(Prior(size, config.levels, config.parent) for size in (config.fine, config.coarse))
+        self._kernels: tuple[Tensor, Tensor] | None = None
+        self.priors = nn.ModuleList(
+            Prior(size, config.levels, config.parent(level)) for level, size in enumerate(config.priors)
+        )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs miss this form
 
     def prior(self, level: int) -> Prior:
-        """The prior of a level: the finest has one, all coarser ones share another."""
-        return cast("Prior", self.priors[int(level >= FINE_LEVELS)])
+        """The prior of a level; the coarser levels share one."""
+        return cast("Prior", self.priors[min(level, len(self.priors) - 1)])
+
+    @property
+    def feedback_kernels(self) -> Tensor:
+        """Those of the flow, computed anew whenever its taps have moved."""
+        taps = self.flow.wavelet.offsets.detach()
+        if self._kernels is None or not torch.equal(self._kernels[0], taps):
+            self._kernels = taps.clone(), feedback_kernels(self.flow)
+        return self._kernels[1]
 
     def condition(self, code: Tensor, level: int) -> Tensor:
         """Weights over (level, knot) pairs, [N, levels * knots]."""
@@ -128,9 +140,11 @@ class CodecModel(Exactable):
             prior, condition = self.prior(level), self.condition(code, level)
             features = self.features(low, parent, EDGE_SCALE / steps[:, :3], level, lossless, condition)
             weight = self.quantiser.weights(code, level)[:, 3:, None, None]
-            level_bits, known = self.walk(
-                prior, features, latents[level] / steps[:, 3:], Choice(weight, outward, noisy, lossless), condition
-            )
+            value, feedback = latents[level] / steps[:, 3:], None
+            if not lossless:
+                feedback = Feedback(value, steps[:, 3:], outward, self.feedback_kernels[level])
+            choice = Choice(weight, outward, noisy, feedback)
+            level_bits, known = self.walk(prior, features, value, choice, condition)
             bits = bits + level_bits
             if level > finest or not lossless:
                 with self.narrow(features):
@@ -219,7 +233,12 @@ class CodecModel(Exactable):
                 mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
             own = value[:, bands, row::2, column::2]
             price = functools.partial(logistic_bits, mean=mean, log2_scale=log2_scale)
-            bins = choose_bins(own, choice.weight[:, bands], choice.outward, price, not choice.lossless)
+            if choice.feedback is None:
+                bins = torch.round(own.detach())
+            else:
+                shift = choice.feedback.shift(bands, row, column)
+                bins = choose_bins(own, shift, choice.weight[:, bands], choice.outward, price)
+                choice.feedback.learn(bins, bands, row, column)
             coded = torch.where(choice.noisy, own + torch.rand_like(own) - 0.5, own + (bins - own).detach())
             bits = bits + price(coded).flatten(1).sum(1)
             known.learn(number, bins)

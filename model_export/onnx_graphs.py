@@ -37,9 +37,9 @@ from model_export.prior import (
     Head,
     Trunk,
 )
-from model_export.quantiser import KNOTS
+from model_export.quantiser import FEEDBACK_SIDE, KNOTS
 from service.codec import kernels
-from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
+from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, PRIOR_GRAPHS, PRIORS, graph_of_level
 from service.codec.prior import LUMA_PLANES, PLANES
 
 OPSET, IR_VERSION = 17, 8
@@ -412,6 +412,18 @@ def dequantiser_graph(
     return g.model()
 
 
+def feedback_graph() -> onnx.ModelProto:
+    """errors, padded, and a kernel of whole numbers -> moved: what they add up to at every other place."""
+    g = Graph("feedback")
+    errors, kernel = (
+        g.input("errors", ["N", 9, "H", "W"]),
+        g.input("kernel", ["bands", 9, FEEDBACK_SIDE, FEEDBACK_SIDE]),
+    )
+    moved = g.add("Conv", errors, kernel, kernel_shape=[FEEDBACK_SIDE] * 2, strides=[2, 2])
+    g.output(moved, "moved", ["N", "bands", "h", "w"])
+    return g.model()
+
+
 def byte_trial() -> onnx.ModelProto:
     """A layer of bytes whose products of neighbours overflow 16 bits: x -> y; see service.codec.kernels."""
     g = Graph(BYTE_TRIAL)
@@ -425,8 +437,9 @@ def byte_trial() -> onnx.ModelProto:
 def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
     """All graphs of a model in exact mode, by name."""
     length = model.config.levels * KNOTS
-    graphs = {"forward": forward_graph(model.flow), "inverse": inverse_graph(model.flow), BYTE_TRIAL: byte_trial()}
-    for level in range(FINE_LEVELS + 1):
+    graphs = {"forward": forward_graph(model.flow), "inverse": inverse_graph(model.flow)}
+    graphs |= {"feedback": feedback_graph(), BYTE_TRIAL: byte_trial()}
+    for level in range(len(PRIORS)):
         prior = model.prior(level)
         trunk, *heads, dequantiser = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
         graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}

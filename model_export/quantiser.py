@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_export.flow.multilevel import MultilevelFlow
+from model_export.flow.multilevel import MultilevelFlow, identity
 from model_export.integers import Exactable, bounded
 
 LAST_POSITION = 784
@@ -32,8 +33,12 @@ OUTWARD = 0.125
 """Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
 RATE_DISTORTION = 8.656
 """6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
-CHOICE_STRENGTH = 0.4
+CHOICE_STRENGTH = 0.45
 """Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins."""
+FEEDBACK_SIDE = 5
+"""Side of the window in which errors of other details are taken into account."""
+EXPECTED_ROUNDING = 22 / 64
+"""What is not yet coded is expected to be rounded down from below this part of a bin: a dead zone."""
 
 
 def log2_delta(code: Tensor) -> Tensor:
@@ -55,25 +60,89 @@ def knot_weights(code: Tensor) -> Tensor:
     return torch.cat([hats * ~lossless, lossless.to(hats.dtype)], 1)
 
 
+def synthesis(flow: MultilevelFlow, bands: Tensor, level: int) -> Tensor:
+    """What a level's 12 bands (low 3, details 9) add to the picture, wavelet and colour alone: [N, 12, n, n] -> RGB."""
+    low, details = bands[:, :3], bands[:, 3:]
+    for finer in reversed(range(level + 1)):
+        low = flow.wavelet.inverse(low, details, flow.rung(finer, False, len(low)), identity)
+        details = low.new_zeros(len(low), 9, *low.shape[2:])
+    y, cg, co = low.split(1, 1)
+    b = y - cg / 2 - co / 2
+    return torch.cat([b, cg + y - cg / 2, co + b], 1)
+
+
+def impulse(channel: int, n: int, device: torch.device | None = None) -> Tensor:
+    """A one in the middle of one of 12 bands, [1, 12, n, n]."""
+    bands = torch.zeros(1, 12, n, n, device=device)
+    bands[0, channel, n // 2, n // 2] = 1
+    return bands
+
+
 @torch.no_grad()
 def synthesis_norms(flow: MultilevelFlow, side: int = 512) -> Tensor:
     """L2 norm in RGB of each band's synthesis basis function, [levels, 12] (low 3, details 9), wavelet alone."""
-    wavelet, rows = flow.wavelet, []
-    for last in range(flow.levels):
-        n = side >> (last + 1)
-        row = []
-        for channel in range(12):
-            z = torch.zeros(1, 12, n, n)
-            z[0, channel, n // 2, n // 2] = 1
-            low, details = z[:, :3], z[:, 3:]
-            for level in reversed(range(last + 1)):
-                low = wavelet.inverse(low, details, flow.rung(level, False, 1), lambda x: x)
-                details = torch.zeros(1, 9, *low.shape[2:])
-            y, cg, co = low.split(1, 1)
-            b = y - cg / 2 - co / 2
-            row.append(torch.cat([b, cg + y - cg / 2, co + b], 1).norm())
-        rows.append(torch.stack(row))
+    rows = []
+    for level in range(flow.levels):
+        impulses = [impulse(channel, side >> (level + 1)) for channel in range(12)]
+        rows.append(torch.stack([synthesis(flow, bands, level).norm() for bands in impulses]))
     return torch.stack(rows)
+
+
+def feedback_kernels(flow: MultilevelFlow) -> Tensor:
+    """How far an error in one detail band moves the best value of another near by, [levels, 9, 9, SIDE, SIDE].
+
+    Basis functions are not orthogonal, above all those of Y and Cg: an error e in one is made smaller by an error
+    of -e <S, T> / <T, T> in another, S and T being their basis functions. Kernels are for a correlation: the output
+    channel's value is to move by the sum over input channels and places around. What a band does to itself in the same
+    place is left out.
+    """
+    reach, kernels = FEEDBACK_SIDE // 2, []
+    n = 4 * reach + 4
+    middle = slice(n // 2 - reach, n // 2 + reach + 1)
+    for level in range(flow.levels):
+        kernel = torch.zeros(9, 9, FEEDBACK_SIDE, FEEDBACK_SIDE, device=flow.scales.device)
+        for channel in range(9):
+            bands = impulse(3 + channel, n, flow.scales.device).requires_grad_()
+            with torch.enable_grad():
+                energy = synthesis(flow, bands, level).square().sum() / 2
+            (response,) = torch.autograd.grad(energy, bands)
+            kernel[:, channel] = response[0, 3:, middle, middle].flip(1, 2)
+        own = kernel[range(9), range(9), reach, reach].clone()
+        kernel[range(9), range(9), reach, reach] = 0
+        kernels.append(kernel / own[:, None, None, None])
+    return torch.stack(kernels)
+
+
+class Feedback:
+    """Errors of a level's details, known or expected, and where they move the best values of others.
+
+    Before anything is coded, every value is expected to be quantised with a dead zone; what passes choose replaces
+    that. A twin of the codec's own.
+
+    Args:
+        value: Details in units of their steps, [N, 9, H, W].
+        steps: [N, 9, 1, 1].
+        outward: Outward shift of reconstruction points in bins, [N, 1, 1, 1].
+        kernel: Of the level, [9, 9, SIDE, SIDE].
+    """
+
+    def __init__(self, value: Tensor, steps: Tensor, outward: Tensor, kernel: Tensor) -> None:
+        self.value, self.steps, self.outward, self.kernel = value.detach(), steps.detach(), outward, kernel
+        expected = torch.sign(self.value) * torch.floor(self.value.abs() + EXPECTED_ROUNDING)
+        self.errors = self._error(self.value, expected) * self.steps
+
+    def _error(self, value: Tensor, bins: Tensor) -> Tensor:
+        return value - bins - torch.sign(bins) * self.outward
+
+    def shift(self, bands: slice | list[int], row: int, column: int) -> Tensor:
+        """How far the values of some bands, in one phase of 2x2 cells, had better move, in units of their steps."""
+        moved = F.conv2d(self.errors, self.kernel[bands], padding=FEEDBACK_SIDE // 2)
+        return moved[:, :, row::2, column::2] / self.steps[:, bands]
+
+    def learn(self, bins: Tensor, bands: slice | list[int], row: int, column: int) -> None:
+        """Take in what was chosen."""
+        error = self._error(self.value[:, bands, row::2, column::2], bins)
+        self.errors[:, bands, row::2, column::2] = error * self.steps[:, bands]
 
 
 class Quantiser(Exactable):
@@ -105,7 +174,7 @@ class Quantiser(Exactable):
 
 @torch.no_grad()
 def choose_bins(
-    value: Tensor, weight: Tensor, outward: Tensor, bits: Callable[[Tensor], Tensor], allowed: bool = True
+    value: Tensor, shift: Tensor, weight: Tensor, outward: Tensor, bits: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """The nearest bin, or the next one towards 0 where the bits it saves are worth the distortion.
 
@@ -113,18 +182,17 @@ def choose_bins(
 
     Args:
         value: In units of the step.
+        shift: How far off the best value lies, for errors around: it counts in distortion, not in which bins there are.
         weight: Bits a squared bin of distortion is worth, broadcast over value.
         outward: Outward shift of the points, in bins, broadcast over value.
         bits: Bits of each bin.
-        allowed: False: always the nearest.
     """
     magnitude, sign = value.abs(), torch.sign(value)
     nearest = torch.floor(magnitude + 0.5)
-    if not allowed:
-        return sign * nearest
     lower = (nearest - 1).clamp_min(0)
     near, far = nearest + outward, lower + outward * (lower > 0)
-    worth = weight * ((magnitude - far).square() - (magnitude - near).square())
+    best = magnitude + sign * shift
+    worth = weight * ((best - far).square() - (best - near).square())
     saved = bits(sign * nearest) - bits(sign * lower)
     movable = (nearest > 0) & (magnitude - nearest < outward - OUTWARD)
     return sign * torch.where(movable & (saved > worth), lower, nearest)

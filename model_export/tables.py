@@ -27,6 +27,7 @@ from model_export.quantiser import (
     OUTWARD,
     POSITIONS_PER_KNOT,
     QUALITY_KNOTS,
+    feedback_kernels,
     log2_delta,
     outward_shift,
 )
@@ -35,6 +36,7 @@ from service.codec.artifact import Model
 from service.codec.clock import Clock
 from service.codec.container import LAST_CODE
 from service.codec.entropy import COST_UNIT, PRECISION_BITS, Encoder, Symbols, Tables
+from service.codec.feedback import KERNEL_BITS
 from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
 from service.codec.tile import analyse, encode_tiles
@@ -249,6 +251,7 @@ def integer_tables(
         "outward": np.rint(shifts).astype(np.int32),
         "reaches": np.ceil(reaches).clip(0, 32).astype(np.int32),
         "margins": np.floor(MARGIN * noise).astype(np.int32),
+        "feedback": np.rint(feedback_kernels(model.flow).double().numpy() * 2**KERNEL_BITS).astype(np.int16),
         "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
         "low_scales": model.flow.scales[:, 0].numpy().astype(np.float32),
         "low_gains": gains,

@@ -29,15 +29,17 @@ from model_export.metrics import Curve, bd_rate, psnr
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 from model_export.quantiser import FIRST_POSITION, LAST_POSITION, LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
-from service.codec.artifact import FINE_LEVELS
+from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
 
 VALIDATION_CODES = (0.0, 120.0, 240.0, 360.0, 480.0, 600.0)
 VALIDATION_SIDE = 256
-PARTS = {"all": "", "prior": ".priors.", "coarse": ".priors.1.", "fine": ".priors.0.", "dequantiser": ".dequantiser."}
+PARTS = {"all": "", "prior": ".priors.", "dequantiser": ".dequantiser."} | {
+    name: f".priors.{index}." for index, name in enumerate(PRIORS)
+}
 """Parts of a model that can be trained alone, and what the names of their parameters have in common."""
-FINEST = {"coarse": FINE_LEVELS}
+FINEST = {name: index for index, name in enumerate(PRIORS)}
 """Finest level that is coded while a part is trained; validation then says nothing about finer ones either."""
 ANCHOR_RATES = (100, 50, 30, 18, 11, 7, 4.5)
 """Compression factors at which the validation anchor, JPEG 2000, is measured."""
@@ -54,8 +56,8 @@ class TrainSettings:
         wide_share: Share of steps whose crops are twice as wide and a quarter as many.
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
-        part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse` or the `fine` part, or the
-            `dequantiser`.
+        part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse`, the `middle` or the `fine`
+            part, or the `dequantiser`.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.

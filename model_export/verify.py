@@ -138,7 +138,7 @@ def _compare_prior(
     tables, prior = artifact.tables, model.prior(level)
     spread = int(128 * unit * 1.5**level)
     low = (rng.integers(-spread, spread, (2, 3, 22, 34)) // 4).astype(np.float32)
-    parent = rng.integers(0, BYTE_LIMIT + 1, (2, artifact.parent, 11, 17)).astype(np.uint8)
+    parent = rng.integers(0, BYTE_LIMIT + 1, (2, artifact.parent(level), 11, 17)).astype(np.uint8)
     condition = condition_rows(artifact, 2, level, None if code is None else [code] * 2)
     row = -1 if code is None else code
     scale = np.full((2, 1, 1, 1), tables.low_scales[artifact.rung(level, unit)] / np.float32(unit), np.float32)

@@ -1,7 +1,8 @@
 """A model folder on disk -> sessions and tables, with every digest checked.
 
     <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx
-           fine_ and coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx
+           feedback.onnx
+           fine_, middle_, coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx
            of trunk and dequantiser also: trunk.byte.onnx  dequantiser.byte.onnx
            trial.byte.onnx
            golden/picture.png  golden/q*.bij
@@ -29,11 +30,11 @@ from service.codec.lattice import LOSSLESS_UNIT
 from service.codec.model_tables import ModelTables, read_tables
 
 PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
-FINE_LEVELS = 1
-"""So many of the finest levels have one set of prior graphs, all coarser ones another."""
+PRIORS = ("fine", "middle", "coarse")
+"""Sets of prior graphs: the finest level's, the next one's, and that of all coarser ones."""
 BYTE_SUFFIX = ".byte"
 BYTE_TRIAL = "trial" + BYTE_SUFFIX
-MANIFEST_FORMAT = 5
+MANIFEST_FORMAT = 6
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
 _LEVELS = {
@@ -90,7 +91,6 @@ class Model:
         self.id, self.folder, self.manifest, self.tables = model_id, folder, manifest, tables
         self.sessions, self.device, self.name = sessions, device, str(manifest["name"])
         self.kernels = kernels
-        self.parent = 2 * int(manifest["config"]["coarse"]["channels"])
         self.levels = int(manifest["config"]["levels"])
 
     @property
@@ -102,25 +102,33 @@ class Model:
         """Row of a level in tables that tell the lattices apart: all lossy levels, then all lossless ones."""
         return level + (self.levels if unit == LOSSLESS_UNIT else 0)
 
+    def parent(self, level: int) -> int:
+        """Channels that the prior of the next coarser level hands on to that of a level."""
+        return 2 * int(self.manifest["config"][prior_of_level(level + 1)]["channels"])
+
     def prior_session(self, name: str, level: int) -> ort.InferenceSession:
         """The prior graph that serves a level."""
         return self.sessions[graph_of_level(name, level)]
 
 
+def prior_of_level(level: int) -> str:
+    """Name of the set of prior graphs that serves a level."""
+    return PRIORS[min(level, len(PRIORS) - 1)]
+
+
 def graph_of_level(name: str, level: int) -> str:
     """Full name of the prior graph that serves a level."""
-    return f"{'fine' if level < FINE_LEVELS else 'coarse'}_{name}"
+    return f"{prior_of_level(level)}_{name}"
 
 
 GRAPHS = (
     "forward",
     "inverse",
-    *(graph_of_level(name, level) for level in (FINE_LEVELS - 1, FINE_LEVELS) for name in PRIOR_GRAPHS),
+    "feedback",
+    *(graph_of_level(name, level) for level in range(len(PRIORS)) for name in PRIOR_GRAPHS),
 )
 
-TWINS = frozenset(
-    graph_of_level(n, level) for n in ("trunk", "dequantiser") for level in (FINE_LEVELS - 1, FINE_LEVELS)
-)
+TWINS = frozenset(graph_of_level(n, level) for n in ("trunk", "dequantiser") for level in range(len(PRIORS)))
 """Graphs of which there is another with 8-bit kernels: the same integers, faster where a processor has them."""
 
 

@@ -25,6 +25,7 @@ TABLES = frozenset(
             "outward",
             "reaches",
             "margins",
+            "feedback",
             "positions",
         ),
         *("edge_scales", "low_scales", "low_gains", "low_offsets", "squash", "knots", "positions_per_knot"),
@@ -44,6 +45,8 @@ class ModelTables:
         outward: Outward shift of the reconstruction points of each quality code in 1/64 bin, [codes].
         reaches: How far below the middle of a bin its reconstruction points may lie, in 1/64 bin, [codes, levels, 12].
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
+        feedback: How far an error in one detail band (second axis) moves the best value of another (first) around it,
+            in 1/256, [levels, 9, 9, 5, 5].
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
         low_scales: Scale of the low-pass at unit 1, [rungs].
         low_gains: Gain of the low-pass of each rung in 1/2**20, [rungs, 3].
@@ -61,6 +64,7 @@ class ModelTables:
     outward: NDArray[np.int32]
     reaches: NDArray[np.int32]
     margins: NDArray[np.int32]
+    feedback: Floats
     edge_scales: Floats
     low_scales: Floats
     low_gains: NDArray[np.int64]
@@ -89,6 +93,7 @@ def read_tables(data: bytes) -> ModelTables:
             t["outward"],
             t["reaches"],
             t["margins"],
+            t["feedback"].astype(np.float32),
             t["edge_scales"],
             t["low_scales"],
             t["low_gains"],

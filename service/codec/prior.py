@@ -48,7 +48,7 @@ class LevelPrior:
         edges = tables.edge_scales[rows, level][:, :, None, None]
         scale = np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32)
         if parent is None:
-            parent = self._device(np.zeros((count, model.parent, self.height // 2, self.width // 2), np.uint8))
+            parent = self._device(np.zeros((count, model.parent(level), self.height // 2, self.width // 2), np.uint8))
         feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
         values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
@@ -84,12 +84,12 @@ class LevelPrior:
 
     def extent(self, number: int) -> tuple[int, int]:
         """Rows and columns of a pass within the level's true size."""
-        row, column = PHASES[number % 4]
+        row, column = phase_of(number)
         return (self.size[0] - row + 1) // 2, (self.size[1] - column + 1) // 2
 
     def learn(self, number: int, bins: Integers) -> None:
         """Tell the bins of a pass, [N, bands, rows, columns]."""
-        row, column = PHASES[number % 4]
+        row, column = phase_of(number)
         rows, columns = bins.shape[2:]
         squash = self.model.tables.squash
         index = np.minimum(np.abs(bins), squash.shape[1] - 1)
@@ -130,16 +130,26 @@ def restored(parents: Sequence[Bytes8 | None], model: Model) -> ort.OrtValue | N
     return ort.OrtValue.ortvalue_from_numpy(np.concatenate(given), model.device)
 
 
+def phase_of(number: int) -> tuple[int, int]:
+    """First row and column of a pass."""
+    return PHASES[number % len(PHASES)]
+
+
+def bands_of(number: int) -> tuple[int, ...]:
+    """Detail channels a pass codes."""
+    return CHROMA if number >= len(PHASES) else LUMA
+
+
 def select(details: Integers, number: int) -> Integers:
     """The values a pass codes, out of all of a level: [N, 9, H, W] -> [N, bands, rows, columns]."""
-    row, column = PHASES[number % 4]
-    return details[:, CHROMA if number >= 4 else LUMA, row::2, column::2]
+    row, column = phase_of(number)
+    return details[:, bands_of(number), row::2, column::2]
 
 
 def place(details: Integers, number: int, values: Integers) -> None:
     """Put the values of a pass into their places among all of a level."""
-    row, column = PHASES[number % 4]
-    for band, channel in enumerate(CHROMA if number >= 4 else LUMA):
+    row, column = phase_of(number)
+    for band, channel in enumerate(bands_of(number)):
         details[:, channel, row::2, column::2] = values[:, band]
 
 

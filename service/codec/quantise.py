@@ -23,6 +23,8 @@ STEP_UNIT = 64
 """Steps are integers in 1/STEP_UNIT of a lattice unit."""
 STATE_LIMIT = 2**19
 """Latents are at most this large, so that products stay within 32 bits."""
+EXPECTED_ROUNDING = 22
+"""What is not yet coded is expected to be rounded down from below this part of a bin, in 1/64: a dead zone."""
 WEIGHT_UNIT = 16
 """Weights are integers in 1/WEIGHT_UNIT bit: distortion in 1/2**16 squared bin times weight is in 1/2**20 bit."""
 
@@ -71,11 +73,27 @@ def quantise(latent: Integers, steps: Steps) -> Integers:
     return np.where(latent < 0, -magnitude, magnitude)
 
 
-def choose(latent: Integers, steps: Steps, means: Shorts, scales: Shorts, tables: Tables) -> Integers:
+def expected(latent: Integers, steps: Steps) -> Integers:
+    """What the bins of some details will probably be: those of a quantiser with a dead zone, as in `quantise`."""
+    magnitude = (np.abs(latent) * STEP_UNIT + steps.column * EXPECTED_ROUNDING // 64) // steps.column
+    return np.where(latent < 0, -magnitude, magnitude)
+
+
+def points(bins: Integers, steps: Steps) -> Integers:
+    """Where the decoder puts bins if its dequantiser says nothing, in lattice units, [C, H, W]."""
+    shift = (bins != 0) * (steps.column * steps.outward // 64)
+    magnitude = (np.abs(bins) * steps.column + shift + STEP_UNIT // 2) // STEP_UNIT
+    signed: Integers = np.where(bins < 0, -magnitude, magnitude)
+    return signed
+
+
+def choose(latent: Integers, shift: Integers, steps: Steps, means: Shorts, scales: Shorts, tables: Tables) -> Integers:
     """Choose the bin of each latent value: the nearest, or the next one towards 0 if that pays.
 
     Args:
         latent: As in `quantise`.
+        shift: How far off the best values lie for errors around them, in lattice units, likewise; they count
+            in distortion, not in which bins there are to choose from.
         steps: Of these channels.
         means: What the prior says of each bin, in 1/8 bin, [C, H, W].
         scales: Its scale index, likewise.
@@ -87,18 +105,20 @@ def choose(latent: Integers, steps: Steps, means: Shorts, scales: Shorts, tables
     bins = quantise(latent, steps)
     if not steps.weight.any():
         return bins
-    flat, shift = bins.ravel(), 4 * steps.outward
+    flat, outward = bins.ravel(), 4 * steps.outward
     place = np.flatnonzero(flat)
     channel = place // bins[0].size
     width, magnitude = steps.width[channel], np.abs(flat[place])
     # Position within the nearest bin, in 1/256 of it from its middle.
     position = (np.abs(latent.ravel()[place]) * STEP_UNIT - magnitude * width) * 256 // width
     movable = position < -4 * steps.reach[channel]
-    place, position, channel = place[movable], position[movable], channel[movable]
+    place, position, channel, width = place[movable], position[movable], channel[movable], width[movable]
     near = flat[place]
-    far = near - np.sign(near)
-    point = np.where(far == 0, 0, shift) - 256
-    worth = (shift - point) * (2 * position - shift - point) * steps.weight[channel]
+    sign = np.sign(near)
+    far = near - sign
+    position = position + sign * (shift.ravel()[place].astype(np.int64) * (256 * STEP_UNIT) // width)
+    point = np.where(far == 0, 0, outward) - 256
+    worth = (outward - point) * (2 * position - outward - point) * steps.weight[channel]
     mean, scale = means.ravel()[place], scales.ravel()[place]
     saved = tables.costs(near, mean, scale) - tables.costs(far, mean, scale)
     flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)

@@ -21,6 +21,7 @@ from service.codec.calibration import Said, cheapest, shifted, write_shifts
 from service.codec.clock import Clock
 from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
 from service.codec.errors import CorruptStreamError
+from service.codec.feedback import Feedback
 from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, place, select
 from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise
 
@@ -98,14 +99,20 @@ class Walk:
         with self.clock.room("flow"):
             details, bins = integers(values), np.empty(values.shape, np.int32)
         steps, tables = self._steps(level), self.tables()
+        with self.clock.room("flow"):
+            feedback = self._feedback(details, level, steps)
         luma, chroma = ([own.channels([3 + c for c in chosen]) for own in steps] for chosen in (LUMA, CHROMA))
         said: list[list[Said]] = [[] for _ in steps]
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("flow"):
-                each = zip(select(details, number), chroma if number >= 4 else luma, means, scales, tables, strict=True)
+                latents, own_steps = select(details, number), chroma if number >= 4 else luma
+                shifts = latents * 0 if feedback is None else feedback.shift(number)
+                each = zip(latents, shifts, own_steps, means, scales, tables, strict=True)
                 own = stacked([choose(*tile) for tile in each])
+                if feedback is not None:
+                    feedback.learn(number, own)
             for tile, kept in enumerate(said):
                 kept.append((own[tile].ravel(), means[tile].ravel(), scales[tile].ravel()))
             place(bins, number, own)
@@ -163,6 +170,12 @@ class Walk:
             Steps(t.steps[c, level], int(t.outward[c]), t.reaches[c, level], margin, t.weights[c, level])
             for c in self.codes
         ]
+
+    def _feedback(self, details: Integers, level: int, steps: Sequence[Steps]) -> Feedback | None:
+        """Errors of a level's details, [N, 9, h, w]; None if lossless."""
+        if self.codes is None:
+            return None
+        return Feedback(self.model, details, level, [own.channels(DETAILS) for own in steps])
 
     def _details(self, prior: LevelPrior, bins: Integers, steps: Sequence[Steps]) -> tuple[Floats, ort.OrtValue | None]:
         """Bins of a level, [N, 9, h, w] -> its details as the decoder takes them, and what its prior hands on."""

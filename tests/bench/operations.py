@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from service.codec.artifact import FINE_LEVELS, PRIOR_GRAPHS, graph_of_level
+from service.codec.artifact import PRIOR_GRAPHS, PRIORS, graph_of_level
 
 FINEST = 1 / 4
 """Positions of the finest level for each pixel; every coarser level has a quarter of those of the one before."""
@@ -33,12 +33,13 @@ def of_graph(path: Path) -> int:
 
 def a_pixel(folder: Path) -> tuple[float, float]:
     """Thousands of multiplications for a pixel to encode and to decode a lossy stream; folder: of the model."""
-    coarser = FINEST / 3  # a quarter, a sixteenth, ...
-    positions = [FINEST if level < FINE_LEVELS else coarser for level in range(FINE_LEVELS + 1)]
+    every = FINEST * 4 / 3  # 1 + 1/4 + 1/16 + ...
+    positions = [FINEST / 4**level for level in range(len(PRIORS) - 1)]
+    positions.append(every - sum(positions))
     prior = sum(
         share * of_graph(folder / f"{graph_of_level(name, level)}.onnx")
         for level, share in enumerate(positions)
         for name in PRIOR_GRAPHS
     )
-    forward, inverse = ((FINEST + coarser) * of_graph(folder / f"{name}.onnx") for name in ("forward", "inverse"))
+    forward, inverse = (every * of_graph(folder / f"{name}.onnx") for name in ("forward", "inverse"))
     return (prior + forward + inverse) / KILO, (prior + inverse) / KILO

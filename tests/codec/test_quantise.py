@@ -35,9 +35,11 @@ def settings_of_a_channel(draw) -> Steps:
     )
 
 
-def chosen(latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, scale: int) -> NDArray[np.int32]:
+def chosen(
+    latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, scale: int, shift: int = 0
+) -> NDArray[np.int32]:
     means, scales = (np.full(latent.shape, value, np.int16) for value in (mean, scale))
-    return choose(latent, steps, means, scales, tables)
+    return choose(latent, np.full(latent.shape, shift, np.int32), steps, means, scales, tables)
 
 
 @given(
@@ -46,13 +48,14 @@ def chosen(latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, s
     offset=st.integers(-127, 127),
     mean=st.integers(-400, 400),
     scale=st.integers(0, 69),
+    shift=st.integers(-70_000, 70_000),
 )
-def test_every_reconstruction_point_finds_its_own_bin_again(models, steps, bins, offset, mean, scale):
+def test_every_reconstruction_point_finds_its_own_bin_again(models, steps, bins, offset, mean, scale, shift):
     bins = [b for b in bins if abs(b) * int(steps.width[0]) < STATE_LIMIT * STEP_UNIT] or [0]
     offsets = np.full((1, len(bins), 1), offset, np.int16)
     points = dequantise(column(bins), offsets, steps)
     assert quantise(points, steps).ravel().tolist() == bins
-    assert chosen(points, steps, models.default.tables.entropy_of(392), mean, scale).ravel().tolist() == bins
+    assert chosen(points, steps, models.default.tables.entropy_of(392), mean, scale, shift).ravel().tolist() == bins
 
 
 @given(steps=settings_of_a_channel(), values=st.lists(st.integers(-STATE_LIMIT, STATE_LIMIT), min_size=1))
@@ -74,19 +77,21 @@ def test_bins_never_fall_as_values_rise(steps):
     steps=settings_of_a_channel(),
     mean=st.integers(-40, 40),
     scale=st.integers(0, 69),
+    shift=st.integers(-500, 500),
 )
-def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(models, values, steps, mean, scale):
+def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(models, values, steps, mean, scale, shift):
     tables, latent = models.default.tables.entropy_of(392), column(values)
-    nearest, taken = quantise(latent, steps).ravel(), chosen(latent, steps, tables, mean, scale).ravel()
+    nearest, taken = quantise(latent, steps).ravel(), chosen(latent, steps, tables, mean, scale, shift).ravel()
     moved = nearest != taken
     np.testing.assert_array_equal(taken[moved], (nearest - np.sign(nearest))[moved])
     said = np.full(latent.size, mean, np.int16), np.full(latent.size, scale, np.int16)
-    place, width, shift = np.abs(latent.ravel()) * STEP_UNIT, int(steps.width[0]), steps.outward / 64
+    place, width, outward = np.abs(latent.ravel()) * STEP_UNIT, int(steps.width[0]), steps.outward / 64
+    best = place + np.sign(latent.ravel()) * shift * STEP_UNIT
 
     def loss(bins: NDArray[np.int32]) -> NDArray[np.float64]:
         """Bits, and distortion in what it is worth in bits."""
-        point = np.abs(bins) + shift * (bins != 0)
-        distortion = (place / width - point) ** 2 * int(steps.weight[0]) / 16
+        point = np.abs(bins) + outward * (bins != 0)
+        distortion = (best / width - point) ** 2 * int(steps.weight[0]) / 16
         return np.asarray(distortion + tables.costs(bins, *said) / 256)
 
     rounding = 0.02 * int(steps.weight[0]) / 16 + 0.01

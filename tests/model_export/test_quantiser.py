@@ -8,10 +8,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_export.flow.multilevel import MultilevelFlow
 from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, logistic_bits
-from model_export.quantiser import OUTWARD, choose_bins, outward_shift, reconstruct
+from model_export.quantiser import (
+    FEEDBACK_SIDE,
+    OUTWARD,
+    Feedback,
+    choose_bins,
+    feedback_kernels,
+    impulse,
+    outward_shift,
+    reconstruct,
+    synthesis,
+)
 from model_export.tables import parametric, prices, table_layout
 from service.codec.entropy import make_tables
+from service.codec.feedback import KERNEL_BITS
+from service.codec.feedback import Feedback as CodecFeedback
+from service.codec.prior import PASSES, bands_of, phase_of, select
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, choose, dequantise
 
 WIDTH = 400
@@ -35,16 +49,19 @@ def steps_of(weight: float, shift: int) -> Steps:
     scale_and_eighths=st.tuples(st.integers(15, 26), st.integers(-4, 4)) | st.tuples(st.integers(27, 45), st.just(0)),
     weight=st.sampled_from([2.0, 6.0, 12.0]),
     shift=st.integers(0, 8),
+    lean=st.integers(-20, 20),
 )
-def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, shift):
+def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, shift, lean):
     scale, eighths = scale_and_eighths
     latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
     means, scales = (np.full(latent.shape, value, np.int16) for value in (eighths, scale))
-    exact = choose(latent, steps_of(weight, shift), means, scales, tables)
+    moved = np.full(latent.shape, lean * WIDTH // 32, np.int32)
+    exact = choose(latent, moved, steps_of(weight, shift), means, scales, tables)
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
-    twin = choose_bins(torch.from_numpy(latent / np.float32(WIDTH)), torch.tensor(weight), outward, price)
+    value, moved_bins = (torch.from_numpy(whole / np.float32(WIDTH)) for whole in (latent, moved))
+    twin = choose_bins(value, moved_bins, torch.tensor(weight), outward, price)
     assert (twin.numpy() == exact).mean() > 0.99
 
 
@@ -55,6 +72,53 @@ def test_the_twin_takes_the_codec_s_points(offset, shift):
     values, step = torch.from_numpy(bins.astype(np.float32)), torch.tensor(float(WIDTH))
     twin = reconstruct(values * WIDTH, step, values, torch.tensor(offset / 128), torch.tensor(shift / 64))
     assert np.abs(twin.numpy() - exact).max() <= WIDTH / 64 + 1
+
+
+@pytest.fixture(scope="module")
+def flow() -> MultilevelFlow:
+    return MultilevelFlow(3, 4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("level", "wrong", "other", "row", "column"), [(0, 0, 1, 0, 0), (1, 3, 0, -1, 1), (2, 6, 7, 2, 0)]
+)
+def test_an_error_is_best_made_good_where_the_kernel_says(flow, level, wrong, other, row, column):
+    kernel, n = feedback_kernels(flow)[level], 16
+    error = impulse(3 + wrong, n)
+    answer = torch.zeros_like(error)
+    # A correlation at the other's place reads the error at its own less the other's.
+    share = kernel[other, wrong, FEEDBACK_SIDE // 2 - row, FEEDBACK_SIDE // 2 - column]
+    assert share != 0
+    answer[0, 3 + other, n // 2 + row, n // 2 + column] = 1
+    left = [synthesis(flow, error - factor * share * answer, level).square().sum() for factor in (0.9, 1.0, 1.1)]
+    assert left[1] < min(left[0], left[2], synthesis(flow, error, level).square().sum())
+
+
+def test_y_and_cg_overlap_by_a_third(flow):
+    kernel, middle = feedback_kernels(flow)[0], FEEDBACK_SIDE // 2
+    # <(1, 1, 1), (-1/2, 1/2, -1/2)> = -1/2; squared norms 3 and 3/4.
+    assert kernel[1, 0, middle, middle].item() == pytest.approx(-0.5 / 0.75, abs=1e-3)
+    assert kernel[0, 1, middle, middle].item() == pytest.approx(-0.5 / 3, abs=1e-3)
+    assert kernel[2, 0, middle, middle].item() == pytest.approx(0, abs=1e-3)
+
+
+def test_the_twin_feeds_back_what_the_codec_does(models):
+    tables, level, code = models.default.tables, 1, 300
+    steps = Steps(tables.steps[code, level, 3:], int(tables.outward[code]), *[np.zeros(9, np.int32)] * 3)
+    width = (steps.width.astype(np.float32) / STEP_UNIT)[None, :, None, None]
+    details = np.rint(np.random.default_rng(3).laplace(0, width[0] / 2, (1, 9, 12, 16))).astype(np.int32)
+    ours = CodecFeedback(models.default, details, level, [steps])
+    units = torch.from_numpy(width)
+    value, outward = torch.from_numpy(details.astype(np.float32)) / units, torch.full((1, 1, 1, 1), steps.outward / 64)
+    twin = Feedback(value, units, outward, torch.from_numpy(tables.feedback[level]) / 2**KERNEL_BITS)
+    for number in range(PASSES):
+        bands, (row, column) = list(bands_of(number)), phase_of(number)
+        exact = ours.shift(number)[0] / width[0, bands]
+        np.testing.assert_allclose(twin.shift(bands, row, column)[0].numpy(), exact, atol=0.03)
+        bins = np.rint(select(details, number) / width[:, bands]).astype(np.int32)
+        ours.learn(number, bins)
+        twin.learn(torch.from_numpy(bins.astype(np.float32)), bands, row, column)
 
 
 def test_the_shift_grows_from_nothing_to_its_limit():

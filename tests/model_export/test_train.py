@@ -140,7 +140,7 @@ def test_a_wider_and_deeper_model_starts_from_a_smaller_one(checkpoint):
     same, _ = load_average(checkpoint)
     read, parent, condition = (
         torch.rand(1, 6, 8, 8),
-        torch.rand(1, TINY.parent, 4, 4),
+        torch.rand(1, TINY.parent(0), 4, 4),
         average.condition(torch.zeros(1), 0),
     )
     features = average.prior(0).trunk(read, parent, condition)

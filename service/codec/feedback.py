@@ -1,0 +1,77 @@
+"""Errors of a level's details, known or expected -> where they move the best values of other details. Encoder only.
+
+The basis functions of details are not orthogonal: those of Y and Cg overlap by a third, those of neighbours by less.
+So what one detail loses can partly be made good by others, and the encoder weighs distortion accordingly when it
+chooses between two bins. Before anything is coded, every detail is expected to be quantised with a dead zone; what
+passes choose replaces that. A picture the encoder has decoded itself leaves it no choice, whatever the errors.
+
+Source: L. Babai, "On Lovász' lattice reduction and the nearest lattice point problem", Combinatorica 6(1), 1986.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.codec.arrays import Floats, Integers
+from service.codec.artifact import Model
+from service.codec.prior import bands_of, phase_of
+from service.codec.quantise import STEP_UNIT, Steps, expected, points
+
+ERROR_LIMIT = 1023
+"""Errors are read as signed integers of ten bits, in units of a power of two of the lattice."""
+KERNEL_BITS = 8
+"""Kernels are in 1/2**KERNEL_BITS."""
+
+
+class Feedback:
+    """The errors of one level of N tiles of one size.
+
+    Args:
+        model: The model.
+        details: [N, 9, H, W].
+        level: 0 is the finest.
+        steps: Of the nine bands, for each tile.
+    """
+
+    def __init__(self, model: Model, details: Integers, level: int, steps: Sequence[Steps]) -> None:
+        self.session, self.kernel = model.sessions["feedback"], model.tables.feedback[level]
+        self.details, self.steps = details, steps
+        widest = [3 * int(own.width.max()) // (4 * STEP_UNIT) for own in steps]
+        self.exponents = [max(0, error.bit_length() - ERROR_LIMIT.bit_length()) for error in widest]
+        count, bands, height, width = details.shape
+        reach = self.kernel.shape[-1] // 2
+        self.padded = np.zeros((count, bands, height + 2 * reach, width + 2 * reach), np.float32)
+        self.errors = self.padded[:, :, reach : reach + height, reach : reach + width]
+        for tile, own in enumerate(steps):
+            self.errors[tile] = self._read(tile, details[tile] - points(expected(details[tile], own), own))
+
+    def _read(self, tile: int, errors: Integers) -> Integers:
+        exponent = self.exponents[tile]
+        read: Integers = np.clip((errors + (1 << exponent >> 1)) >> exponent, -ERROR_LIMIT, ERROR_LIMIT)
+        return read
+
+    def shift(self, number: int) -> list[Integers]:
+        """How far the values of a pass had better move, in lattice units: [bands, rows, columns] of each tile."""
+        bands, (row, column) = bands_of(number), phase_of(number)
+        if self.errors[0, 0, row:, column:].size == 0:
+            shape = len(bands), *self.errors[0, 0, row::2, column::2].shape
+            return [np.zeros(shape, np.int32)] * len(self.steps)
+        feeds: dict[str, NDArray[np.float32]] = {
+            "errors": np.ascontiguousarray(self.padded[:, :, row:, column:]),
+            "kernel": self.kernel[list(bands)],
+        }
+        moved: Floats = self.session.run(["moved"], feeds)[0]
+        half = 1 << KERNEL_BITS >> 1
+        each = zip(moved.astype(np.int32), self.exponents, strict=True)
+        return [((own << exponent) + half) >> KERNEL_BITS for own, exponent in each]
+
+    def learn(self, number: int, bins: Integers) -> None:
+        """Take in the bins of a pass, [N, bands, rows, columns]."""
+        bands, (row, column) = list(bands_of(number)), phase_of(number)
+        for tile, steps in enumerate(self.steps):
+            values = self.details[tile, bands, row::2, column::2]
+            error = self._read(tile, values - points(bins[tile], steps.channels(bands)))
+            self.errors[tile, bands, row::2, column::2] = error
