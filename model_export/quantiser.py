@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from model_export.flow.multilevel import MultilevelFlow, identity
 from model_export.integers import Exactable, bounded
+from service.codec.quantise import EXPECTED_ROUNDING
 
 LAST_POSITION = 784
 """Positions on the axis networks are conditioned on; the base step falls geometrically along it."""
@@ -37,8 +38,6 @@ CHOICE_STRENGTH = 0.45
 """Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins."""
 FEEDBACK_SIDE = 5
 """Side of the window in which errors of other details are taken into account."""
-EXPECTED_ROUNDING = 22 / 64
-"""What is not yet coded is expected to be rounded down from below this part of a bin: a dead zone."""
 
 
 def log2_delta(code: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ class Feedback:
 
     def __init__(self, value: Tensor, steps: Tensor, outward: Tensor, kernel: Tensor) -> None:
         self.value, self.steps, self.outward, self.kernel = value.detach(), steps.detach(), outward, kernel
-        expected = torch.sign(self.value) * torch.floor(self.value.abs() + EXPECTED_ROUNDING)
+        expected = torch.sign(self.value) * torch.floor(self.value.abs() + EXPECTED_ROUNDING / 64)
         self.errors = self._error(self.value, expected) * self.steps
 
     def _error(self, value: Tensor, bins: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
 from service.codec.prior import bands_of, phase_of
-from service.codec.quantise import STEP_UNIT, Steps, expected, points
+from service.codec.quantise import STEP_UNIT, Steps, beyond_dead_zone, expected, points
 
 ERROR_LIMIT = 1023
 """Errors are read as signed integers of ten bits, in units of a power of two of the lattice."""
@@ -45,8 +45,17 @@ class Feedback:
         reach = self.kernel.shape[-1] // 2
         self.padded = np.zeros((count, bands, height + 2 * reach, width + 2 * reach), np.float32)
         self.errors = self.padded[:, :, reach : reach + height, reach : reach + width]
-        for tile, own in enumerate(steps):
-            self.errors[tile] = self._read(tile, details[tile] - points(expected(details[tile], own), own))
+        self.bins = np.zeros(details.shape, np.int32)
+        for tile, (own, values) in enumerate(zip(steps, details, strict=True)):
+            self.errors[tile] = self._read(tile, values)
+            places = np.nonzero(beyond_dead_zone(values, own))
+            self._take(tile, places, expected(values[places], own.width[places[0]]))
+
+    def _take(self, tile: int, places: tuple[NDArray[np.intp], ...], bins: Integers) -> None:
+        """Take bins to be those of some places: channels, rows, columns."""
+        self.bins[tile][places] = bins
+        put = points(bins, self.steps[tile].width[places[0]], self.steps[tile].outward)
+        self.errors[tile][places] = self._read(tile, self.details[tile][places] - put)
 
     def _read(self, tile: int, errors: Integers) -> Integers:
         exponent = self.exponents[tile]
@@ -70,8 +79,8 @@ class Feedback:
 
     def learn(self, number: int, bins: Integers) -> None:
         """Take in the bins of a pass, [N, bands, rows, columns]."""
-        bands, (row, column) = list(bands_of(number)), phase_of(number)
-        for tile, steps in enumerate(self.steps):
-            values = self.details[tile, bands, row::2, column::2]
-            error = self._read(tile, values - points(bins[tile], steps.channels(bands)))
-            self.errors[tile, bands, row::2, column::2] = error
+        bands, (row, column) = np.array(bands_of(number)), phase_of(number)
+        before = self.bins[:, bands, row::2, column::2]
+        for tile, own in enumerate(bins):
+            band, y, x = np.nonzero(own != before[tile])  # few, as a rule
+            self._take(tile, (bands[band], row + 2 * y, column + 2 * x), own[band, y, x])

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
 from service.codec.entropy import COST_UNIT, Tables
@@ -73,16 +74,24 @@ def quantise(latent: Integers, steps: Steps) -> Integers:
     return np.where(latent < 0, -magnitude, magnitude)
 
 
-def expected(latent: Integers, steps: Steps) -> Integers:
-    """What the bins of some details will probably be: those of a quantiser with a dead zone, as in `quantise`."""
-    magnitude = (np.abs(latent) * STEP_UNIT + steps.column * EXPECTED_ROUNDING // 64) // steps.column
+def beyond_dead_zone(latent: Integers, steps: Steps) -> NDArray[np.bool_]:
+    """Whether details are expected to have bins other than 0, as in `quantise`."""
+    rounded = steps.width * EXPECTED_ROUNDING // 64
+    least = -((rounded - steps.width) // STEP_UNIT)  # the least lattice value whose bin is 1
+    beyond: NDArray[np.bool_] = np.abs(latent) >= least[:, None, None]
+    return beyond
+
+
+def expected(latent: Integers, width: Integers) -> Integers:
+    """What the bins of some details will probably be, with a dead zone; width: of each one's bins."""
+    magnitude = (np.abs(latent) * STEP_UNIT + width * EXPECTED_ROUNDING // 64) // width
     return np.where(latent < 0, -magnitude, magnitude)
 
 
-def points(bins: Integers, steps: Steps) -> Integers:
-    """Where the decoder puts bins if its dequantiser says nothing, in lattice units, [C, H, W]."""
-    shift = (bins != 0) * (steps.column * steps.outward // 64)
-    magnitude = (np.abs(bins) * steps.column + shift + STEP_UNIT // 2) // STEP_UNIT
+def points(bins: Integers, width: Integers, outward: int) -> Integers:
+    """Where the decoder puts bins if its dequantiser says nothing, in lattice units; width: of each one's bins."""
+    shift = (bins != 0) * (width * outward // 64)
+    magnitude = (np.abs(bins) * width + shift + STEP_UNIT // 2) // STEP_UNIT
     signed: Integers = np.where(bins < 0, -magnitude, magnitude)
     return signed
 

@@ -45,11 +45,12 @@ def test_shifts_are_those_of_the_formula_before_and_after_each_pass(models, size
     model, steps, details = models.default, steps_of(step), details_of(size[0], size[1], step, step / 2)
     feedback = Feedback(model, details, level, [steps])
     assert feedback.exponents == [{70: 0, 900: 0, 20_000: 4}[step]]
-    bins = expected(details[0], steps)[None]
+    widths = steps.width[:, None, None]
+    bins = expected(details[0], widths)[None]
     rng = np.random.default_rng(1)
     for number in range(PASSES):
         row, column = phase_of(number)
-        errors = (details - points(bins[0], steps)[None])[0].astype(np.int64)
+        errors = (details - points(bins[0], widths, steps.outward)[None])[0].astype(np.int64)
         wanted = by_formula(model, errors, level, feedback.exponents[0])
         np.testing.assert_array_equal(feedback.shift(number)[0], wanted[list(bands_of(number)), row::2, column::2])
         chosen = select(bins, number) + rng.integers(-1, 2, select(bins, number).shape).astype(np.int32)
@@ -65,7 +66,8 @@ def test_tiles_together_are_each_alone(models):
     for number in range(PASSES):
         for ours, single in zip(together.shift(number), alone, strict=True):
             np.testing.assert_array_equal(ours, single.shift(number)[0])
-        bins = select(np.stack([expected(d, s) for d, s in zip(details, steps, strict=True)]), number)
+        widths = [own.width[:, None, None] for own in steps]
+        bins = select(np.stack([expected(d, w) for d, w in zip(details, widths, strict=True)]), number)
         together.learn(number, bins)
         for i, single in enumerate(alone):
             single.learn(number, bins[i : i + 1])
