@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.codec.artifact import PRIORS
+from service.codec.artifact import PRIORS, prior_of_level
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class ModelConfig:
 
     def parent(self, level: int) -> int:
         """Channels that the next coarser level hands on to a level."""
-        return 2 * self.priors[min(level + 1, len(PRIORS) - 1)].channels
+        next_coarser: PriorSize = getattr(self, prior_of_level(level + 1))
+        return 2 * next_coarser.channels
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as plain values, for checkpoints and manifests."""

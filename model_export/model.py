@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_export.config import ModelConfig
-from model_export.flow.coupling import CHROMA, LUMA
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.integers import Exactable
-from model_export.prior import EDGE_SCALE, PHASES, Known, Prior, by_phase, logistic_bits
+from model_export.prior import EDGE_SCALE, Known, Prior, by_phase, logistic_bits
 from model_export.quantiser import (
     Feedback,
     Quantiser,
@@ -31,6 +30,11 @@ from model_export.quantiser import (
     reconstruct,
     synthesis_norms,
 )
+from service.codec.artifact import PRIORS, prior_of_level
+from service.codec.prior import bands_of, phase_of
+
+TAPS_KEPT = 0.01
+"""Stored offsets of the wavelet's taps may move this far, taps by 0.0003, before feedback kernels follow."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,13 @@ class CodecModel(Exactable):
 
     def prior(self, level: int) -> Prior:
         """The prior of a level; the coarser levels share one."""
-        return cast("Prior", self.priors[min(level, len(self.priors) - 1)])
+        return cast("Prior", self.priors[PRIORS.index(prior_of_level(level))])
 
     @property
     def feedback_kernels(self) -> Tensor:
-        """Those of the flow, computed anew whenever its taps have moved."""
+        """Those of the flow, computed anew when its taps have moved far enough to matter."""
         taps = self.flow.wavelet.offsets.detach()
-        if self._kernels is None or not torch.equal(self._kernels[0], taps):
+        if self._kernels is None or not torch.allclose(self._kernels[0], taps, rtol=0, atol=TAPS_KEPT):
             self._kernels = taps.clone(), feedback_kernels(self.flow)
         return self._kernels[1]
 
@@ -228,7 +232,7 @@ class CodecModel(Exactable):
         known = Known((n, height, width), self.exact, value.device)
         bits, phases = torch.zeros(n, device=value.device), by_phase(features)
         for number, head in enumerate(prior.heads):
-            (row, column), bands = PHASES[number % 4], LUMA if number < 4 else CHROMA
+            (row, column), bands = phase_of(number), list(bands_of(number))
             with self.narrow(value):
                 mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
             own = value[:, bands, row::2, column::2]

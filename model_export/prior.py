@@ -38,10 +38,8 @@ from model_export.integers import (
     grid_through,
 )
 from model_export.quantiser import KNOTS
-from service.codec.prior import LUMA_PLANES, PLANES
+from service.codec.prior import LUMA_PLANES, PHASES, PLANES, phase_of
 
-PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
-"""Row and column parity of the positions each phase codes, in order."""
 SCALES = 70
 """Number of scale indices."""
 LOG2_SCALE_FIRST, LOG2_SCALE_STEP = -4.8, 0.2
@@ -86,7 +84,7 @@ class Known:
 
     def learn(self, number: int, bins: Tensor) -> None:
         """Take in the bins of a pass, [N, bands, H/2, W/2]."""
-        row, column = PHASES[number % 4]
+        row, column = phase_of(number)
         chosen, first, last = (LUMA, 0, LUMA_PLANES) if number < 4 else (CHROMA, LUMA_PLANES, None)
         self.planes = self.planes.clone()  # earlier passes keep what they read, for their gradients
         self.bins[:, chosen, row::2, column::2] = bins

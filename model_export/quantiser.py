@@ -135,8 +135,8 @@ class Feedback:
 
     def shift(self, bands: slice | list[int], row: int, column: int) -> Tensor:
         """How far the values of some bands, in one phase of 2x2 cells, had better move, in units of their steps."""
-        moved = F.conv2d(self.errors, self.kernel[bands], padding=FEEDBACK_SIDE // 2)
-        return moved[:, :, row::2, column::2] / self.steps[:, bands]
+        padded = F.pad(self.errors, (FEEDBACK_SIDE // 2,) * 4)
+        return F.conv2d(padded[:, :, row:, column:], self.kernel[bands], stride=2) / self.steps[:, bands]
 
     def learn(self, bins: Tensor, bands: slice | list[int], row: int, column: int) -> None:
         """Take in what was chosen."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
-from service.codec.prior import bands_of, phase_of
+from service.codec.prior import bands_of, phase_of, select
 from service.codec.quantise import STEP_UNIT, Steps, beyond_dead_zone, expected, points
 
 ERROR_LIMIT = 1023
@@ -64,13 +64,13 @@ class Feedback:
 
     def shift(self, number: int) -> list[Integers]:
         """How far the values of a pass had better move, in lattice units: [bands, rows, columns] of each tile."""
-        bands, (row, column) = bands_of(number), phase_of(number)
-        if self.errors[0, 0, row:, column:].size == 0:
-            shape = len(bands), *self.errors[0, 0, row::2, column::2].shape
-            return [np.zeros(shape, np.int32)] * len(self.steps)
+        values = select(self.details, number)
+        if not values.size:
+            return list(np.zeros_like(values))
+        row, column = phase_of(number)
         feeds: dict[str, NDArray[np.float32]] = {
             "errors": np.ascontiguousarray(self.padded[:, :, row:, column:]),
-            "kernel": self.kernel[list(bands)],
+            "kernel": self.kernel[list(bands_of(number))],
         }
         moved: Floats = self.session.run(["moved"], feeds)[0]
         half = 1 << KERNEL_BITS >> 1
@@ -80,7 +80,7 @@ class Feedback:
     def learn(self, number: int, bins: Integers) -> None:
         """Take in the bins of a pass, [N, bands, rows, columns]."""
         bands, (row, column) = np.array(bands_of(number)), phase_of(number)
-        before = self.bins[:, bands, row::2, column::2]
+        changed = bins != select(self.bins, number)
         for tile, own in enumerate(bins):
-            band, y, x = np.nonzero(own != before[tile])  # few, as a rule
+            band, y, x = np.nonzero(changed[tile])  # few, as a rule
             self._take(tile, (bands[band], row + 2 * y, column + 2 * x), own[band, y, x])

@@ -18,6 +18,7 @@ from service.codec.lattice import READ_UNIT, pad_even
 LUMA, CHROMA = (0, 3, 6), (1, 2, 4, 5, 7, 8)
 """Of the nine detail channels: LH, HL, HH of Y, Cg, Co."""
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""Row and column parity of the positions each phase codes, in order."""
 PASSES = 8
 LUMA_PLANES, PLANES = 9, 27
 """Planes of known bins: three for each luma band, and for all bands."""

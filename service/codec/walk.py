@@ -108,7 +108,7 @@ class Walk:
                 means, scales = prior.said(number)
             with self.clock.room("flow"):
                 latents, own_steps = select(details, number), chroma if number >= 4 else luma
-                shifts = latents * 0 if feedback is None else feedback.shift(number)
+                shifts = np.zeros_like(latents) if feedback is None else feedback.shift(number)
                 each = zip(latents, shifts, own_steps, means, scales, tables, strict=True)
                 own = stacked([choose(*tile) for tile in each])
                 if feedback is not None:

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_export.config import TINY
 from model_export.flow.multilevel import MultilevelFlow
+from model_export.model import TAPS_KEPT, CodecModel
 from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, logistic_bits
 from model_export.quantiser import (
     FEEDBACK_SIDE,
@@ -124,3 +126,15 @@ def test_the_twin_feeds_back_what_the_codec_does(models):
 def test_the_shift_grows_from_nothing_to_its_limit():
     shift = outward_shift(torch.tensor([0.0, 1.0, 2.5, 4.0, 8.0]))
     assert shift.tolist() == pytest.approx([0, 0, OUTWARD / 2, OUTWARD, OUTWARD])
+
+
+@torch.no_grad()
+def test_kernels_follow_taps_that_move_far_enough_to_matter():
+    model = CodecModel(TINY)
+    first = model.feedback_kernels
+    model.flow.wavelet.offsets.add_(TAPS_KEPT / 2)
+    assert model.feedback_kernels is first
+    torch.testing.assert_close(first, feedback_kernels(model.flow), atol=2**-KERNEL_BITS, rtol=0)
+    model.flow.wavelet.offsets.add_(50 * TAPS_KEPT)
+    assert torch.equal(model.feedback_kernels, feedback_kernels(model.flow))
+    assert not torch.equal(model.feedback_kernels, first)

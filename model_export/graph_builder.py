@@ -1,0 +1,172 @@
+"""Nodes of an ONNX graph, and the layers of model_export.integers as nodes.
+
+Written with onnx.helper rather than traced, so that every node is one the design allows: Conv and MatMul with
+dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split, DepthToSpace,
+Cast. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so that a convolution's
+output needs no rescaling before it is clipped and rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from model_export.integers import (
+    ACTIVATION_BITS,
+    BYTE_BITS,
+    TOP,
+    ByteLayer,
+    ConditionTable,
+    ExactConv,
+    ExactSum,
+)
+
+OPSET, IR_VERSION = 17, 8
+Array = NDArray[np.generic]
+
+
+class Graph:
+    """Collects nodes; every method adds one and returns its output's name.
+
+    Args:
+        name: Of the graph.
+        bits: Activations and sums are held in units of 2**-bits, as whole numbers.
+        byte_kernels: Whether layers of bytes become QLinearConv.
+    """
+
+    def __init__(self, name: str, bits: int = ACTIVATION_BITS, byte_kernels: bool = False) -> None:
+        self.name, self.bits, self.byte_kernels = name, bits, byte_kernels
+        self.nodes: list[onnx.NodeProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self.constants: dict[bytes, str] = {}
+        self.initializers: list[onnx.TensorProto] = []
+
+    def input(self, name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> str:
+        """Declare an input."""
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, value: str, name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> None:
+        """Give a value an output's name."""
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def constant(self, value: Array | list[int] | float | Tensor, kind: type[np.generic] | None = None) -> str:
+        """A constant: arrays and floats as float32, lists as int64, or of the given kind; equal ones are shared."""
+        if isinstance(value, Tensor):
+            value = value.detach().double().numpy()
+        array = np.asarray(value, kind or (np.int64 if isinstance(value, list) else np.float32))
+        key = array.tobytes() + str((array.shape, array.dtype)).encode()
+        if key not in self.constants:
+            self.constants[key] = f"k{len(self.constants)}"
+            self.initializers.append(numpy_helper.from_array(array, self.constants[key]))
+        return self.constants[key]
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output."""
+        output = f"{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def split(self, x: str, sizes: list[int]) -> list[str]:
+        """Split along the channels."""
+        outputs = [f"split{len(self.nodes)}_{i}" for i in range(len(sizes))]
+        self.nodes.append(helper.make_node("Split", [x, self.constant(sizes)], outputs, axis=1))
+        return outputs
+
+    def cat(self, *parts: str, axis: int = 1) -> str:
+        """Concatenate."""
+        return self.add("Concat", *parts, axis=axis)
+
+    def slice(self, x: str, axis: int, start: int, stop: int = 2**31, step: int = 1) -> str:
+        """x[start:stop:step] along one axis."""
+        return self.add("Slice", x, *(self.constant([v]) for v in (start, stop, axis, step)))
+
+    def planes(self, x: str) -> str:
+        """[N, C] -> [N, C, 1, 1]."""
+        return self.add("Unsqueeze", x, self.constant([2, 3]))
+
+    def clip(self, x: str, low: float, high: float) -> str:
+        """Clip to [low, high]."""
+        return self.add("Clip", x, self.constant(low), self.constant(high))
+
+    def grid(self, x: str, bits: int) -> str:
+        """Round half to even to multiples of 2**-bits."""
+        if not bits:
+            return self.add("Round", x)
+        up = self.add("Mul", x, self.constant(2.0**bits))
+        return self.add("Mul", self.add("Round", up), self.constant(2.0**-bits))
+
+    def model(self) -> onnx.ModelProto:
+        """The checked ONNX model."""
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bijou")
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def table(self, table: ConditionTable, condition: str) -> str:
+        """Conditional bias: [N, C, 1, 1]."""
+        value = self.add("MatMul", condition, self.constant(table.table() * 2.0**self.bits))
+        return self.planes(self.grid(value, ConditionTable.TABLE_BITS - self.bits))
+
+    def conv(self, conv: ExactConv, weight: Tensor, x: str, pads: list[int] | None = None) -> str:
+        """Convolution of whole numbers; pads: top, left, bottom, right."""
+        side = conv.kernel // 2
+        strides = [conv.stride, conv.stride]
+        kernel = self.constant(weight * 2.0 ** (self.bits - conv.bits))
+        return self.add("Conv", x, kernel, strides=strides, pads=pads or [side] * 4)
+
+    def sum(
+        self, layer: ExactSum, inputs: list[str], condition: str, pads: list[list[int] | None] | None = None
+    ) -> str:
+        """An ExactSum."""
+        total = self.table(layer.table, condition)
+        for index, (conv, weight, x) in enumerate(zip(layer.terms, layer.integer_weights(), inputs, strict=True)):
+            total = self.add("Add", self.conv(conv, weight, x, pads[index] if pads else None), total)
+        return total
+
+    def activation(self, x: str) -> str:
+        """Clipped ReLU, rounded: whole numbers 0 ... ACTIVATION_LIMIT."""
+        return self.add("Round", self.clip(x, 0.0, TOP * 2**ACTIVATION_BITS))
+
+    def byte(self, x: str) -> str:
+        """Clipped ReLU, rounded half to even: whole numbers 0 ... 255, as bytes."""
+        return self.add("QuantizeLinear", x, self.constant(1.0), self.constant(0.0, np.uint8))
+
+    def widened(self, x: str) -> str:
+        """Bytes -> float32."""
+        return self.add("Cast", x, to=TensorProto.FLOAT)
+
+    def layer(self, layer: ByteLayer, x: str) -> str:
+        """A ByteLayer: bytes -> bytes."""
+        weight, bias = layer.integer_parts()
+        if not self.byte_kernels:
+            units = bias[:, None, None] * 2.0**BYTE_BITS
+            return self.byte(self.add("Add", self.conv(layer.conv, weight, self.widened(x)), self.constant(units)))
+        scale = torch.exp2(layer.shifts())
+        kernel = weight * scale.view(-1, 1, 1, 1)
+        return self.byte_conv(x, kernel, 1 / scale, bias * scale * 2.0**BYTE_BITS, layer.conv.kernel // 2)
+
+    def byte_conv(self, x: str, kernel: Array | Tensor, scale: Array | Tensor, bias: Array | Tensor, side: int) -> str:
+        """Bytes -> sums of products with a whole kernel and bias, times scale, rounded half to even: bytes.
+
+        scale and bias: of each channel; side: samples of padding on each.
+        """
+        one, nothing, nothings = self.constant(1.0), self.constant(0.0, np.uint8), self.constant(0 * scale, np.int8)
+        whole, scales, offset = self.constant(kernel, np.int8), self.constant(scale), self.constant(bias, np.int32)
+        inputs = (x, one, nothing, whole, scales, nothings, one, nothing, offset)
+        return self.add("QLinearConv", *inputs, pads=[side] * 4)
+
+    def read(self, x: str, scale: str) -> str:
+        """Lattice values -> signed activations."""
+        return self.add(
+            "Round", self.clip(self.add("Mul", x, scale), -TOP * 2**ACTIVATION_BITS, TOP * 2**ACTIVATION_BITS)
+        )
