@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from service.codec import lattice
+from service.codec import fixed_point, lattice
 from service.codec.artifact import Model, ModelSet
 from service.codec.clock import Clock
 from service.codec.container import GREY, quality_of
@@ -23,8 +23,6 @@ from service.codec.target import Attempt, Target, aim, psnr_db
 from service.codec.writer import Source, encode_alpha, source_of, write_stream
 
 SCALES = (1, 2, 4, 8, 16)
-STABLE_ROUNDS = 24
-"""Most decode/encode rounds `stable` tries."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def encode(
     found = aim(target, _attempts(source, run), picture.pixels)
     settled = True if stable else None
     if stable and found.code is not None:
-        found, settled = _settle(found, found.code, source, run)
+        found, settled = fixed_point.settle(found, found.code, source, run)
     return _encoded(found, source, run, settled)
 
 
@@ -117,17 +115,6 @@ def _attempts(source: Source, run: Run) -> Callable[[int | None], Attempt]:
         return Attempt(code, *write_stream(used, code, run))
 
     return attempt
-
-
-def _settle(found: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt, bool]:
-    """Decode and encode until the stream stays the same; also whether it did."""
-    for _ in range(STABLE_ROUNDS):
-        again = source_of(replace(source.picture, pixels=found.pixels), lattice.LOSSY_UNIT, run, source.alpha)
-        following = Attempt(code, *write_stream(again, code, run))
-        if following.stream == found.stream:
-            return following, True
-        found = following
-    return found, False
 
 
 def _encoded(found: Attempt, source: Source, run: Run, settled: bool | None) -> Encoded:

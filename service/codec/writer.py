@@ -55,13 +55,18 @@ class CodedPicture:
 
 def source_of(picture: Picture, unit: int, run: Run, alpha: bytes | None, keep: bool = False) -> Source:
     """The forward flow of a picture, run when it is asked for; keep: remember it, for several qualities."""
+    latent = functools.partial(_analyse, reader(picture.pixels, unit, run), picture.pixels.shape[:2], unit, run)
+    return Source(picture, functools.cache(latent) if keep else latent, alpha)
+
+
+def reader(pixels: Bytes8, unit: int, run: Run) -> Callable[[Area], Floats]:
+    """Area -> its planes, [1, 3, h, w], on the lattice of `unit`."""
 
     def read(area: Area) -> Floats:
         with run.clock.room("image"):
-            return lattice.to_planes(picture.pixels[area.top : area.bottom, area.left : area.right], unit)
+            return lattice.to_planes(pixels[area.top : area.bottom, area.left : area.right], unit)
 
-    latent = functools.partial(_analyse, read, picture.pixels.shape[:2], unit, run)
-    return Source(picture, functools.cache(latent) if keep else latent, alpha)
+    return read
 
 
 def _analyse(read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run) -> Latent | PictureLatent:
@@ -85,13 +90,39 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
             return _coded(changed, code, picture.grey, run, keep=True)
 
         coded = saturation.settle(coded, pixels, latent.unit, again)
-    pixels = pixels if coded.pixels is None else coded.pixels
+    return _written(source, code, coded, run), pixels if coded.pixels is None else coded.pixels
+
+
+def write_as_is(
+    source: Source, read: Callable[[Area], Floats], code: int, run: Run
+) -> tuple[bytes, Bytes8, Floats | Shorts]:
+    """Code planes in a source's place, lossy; no value is taken for a bound.
+
+    Args:
+        source: What else is written, and the size.
+        read: Planes of an area, [1, 3, h, w], on the lossy lattice.
+        code: Quality code.
+        run: What runs.
+
+    Returns:
+        The stream, the pixels it decodes to and the planes behind them.
+    """
+    latent = _analyse(read, source.picture.pixels.shape[:2], lattice.LOSSY_UNIT, run)
+    coded = _coded(latent, code, source.picture.grey, run, keep=True)
+    assert coded.pixels is not None
+    assert coded.planes is not None
+    return _written(source, code, coded, run), coded.pixels, coded.planes
+
+
+def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) -> bytes:
+    picture, size = source.picture, source.picture.pixels.shape
     with run.clock.room("image"):
-        header = Header(_flags(picture, code), run.model.id, size[1], size[0], code or 0, crc32c(pixels.data))
+        crc = crc32c((picture.pixels if coded.pixels is None else coded.pixels).data)
+    header = Header(_flags(picture, code), run.model.id, size[1], size[0], code or 0, crc)
     extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
     sections = container.layout(header)
     payloads = [coded.parts[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
-    return container.write(header, payloads), pixels
+    return container.write(header, payloads)
 
 
 def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool) -> CodedPicture:
