@@ -21,6 +21,8 @@ from service.codec.errors import CorruptStreamError
 
 PRECISION_BITS = 24
 """Every table's frequencies add up to 2**PRECISION_BITS."""
+WORD, STATE_BITS = ">u4", 64
+"""How the coder's words are written, and how much it has not yet written."""
 BIN_LIMIT = 2**20
 """Largest |value - mean| an escape can say."""
 COST_UNIT = 256
@@ -155,18 +157,36 @@ class Encoder:
         self._coder.encode(np.array(coded, np.int32), _BITS)
 
     def words(self) -> bytes:
-        """The section's bytes; 32-bit words, little-endian."""
-        return bytes(self._coder.get_compressed().astype("<u4").tobytes())
+        """The section's bytes: 32-bit words, big-endian, cut to the fewest bytes that zeros complete to the same."""
+        words, (position, (lower, extent)) = self._coder.get_compressed(), self._coder.pos()
+        tail = shortest(lower, extent)
+        if tail is not None:
+            words = words[:position]
+        return bytes(words.astype(WORD).tobytes() + (tail or b"")).rstrip(b"\0")
+
+
+def shortest(lower: int, extent: int) -> bytes | None:
+    """The fewest bytes that, with zeros behind them, say a 64-bit number in lower ... lower + extent - 1.
+
+    None if that range goes beyond 64 bits: then a carry into earlier words is still to be decided.
+    """
+    if lower + extent > 1 << STATE_BITS:
+        return None
+    for kept in range(STATE_BITS // 8 + 1):
+        dropped = STATE_BITS - 8 * kept
+        number = -(-lower >> dropped)
+        if number << dropped < lower + extent:
+            return number.to_bytes(kept, "big")
+    raise AssertionError("eight bytes say any number")
 
 
 class Decoder:
     """Gives back what an Encoder was given, in the same order."""
 
     def __init__(self, words: bytes, tables: Tables) -> None:
-        if len(words) % 4:
-            raise CorruptStreamError("a section's length is not a whole number of words; the stream is damaged")
         self._tables = tables
-        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+        whole = words + bytes(-len(words) % np.dtype(WORD).itemsize)
+        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(whole, WORD).astype(np.uint32))
 
     def copy(self) -> Decoder:
         """A decoder that goes on from here while this one stays."""

@@ -1,6 +1,7 @@
 """The coarsest low-pass of a tile <-> the head of its first part: plain DPCM, one table a channel.
 
-No prior reads this far: each value is predicted from its three neighbours, left + above - above left.
+No prior reads this far: each value is predicted by the mean of its left and upper neighbour. (Left + above - above left
+costs 4 % more: neighbours are too far apart for slopes to go on.)
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ def encode_lowest(bins: Integers, encoder: Encoder, tables: Tables) -> bytes:
     """Code the bins, [3, h, w]; returns the bytes that precede the part's words: the scale index of each channel."""
     head = []
     for channel in bins:
-        padded = np.pad(channel, ((1, 0), (1, 0)))
-        values = (channel - padded[1:, :-1] - padded[:-1, 1:] + padded[:-1, :-1]).ravel().astype(np.int32)
+        around = np.pad(channel, ((1, 0), (1, 0)))
+        around[1:, 0], around[0, 1:] = around[:-1, 1], around[1, :-1]  # at an edge, the neighbour there is counts twice
+        values = (channel - (around[1:, :-1] + around[:-1, 1:] >> 1)).ravel().astype(np.int32)
         head.append(_scale_of(values))
         encoder.add(symbols_of(values, *_flat(values.size, head[-1]), tables))
     return bytes(head)
@@ -51,6 +53,19 @@ def decode_lowest(part: bytes, size: tuple[int, int], tables: Tables) -> tuple[D
         raise CorruptStreamError("the first section is impossible; the stream is damaged")
     decoder, channels = Decoder(part[CHANNELS:], tables), []
     for scale in head:
-        differences = decoder.take(*_flat(size[0] * size[1], scale)).reshape(size).astype(np.int64)
-        channels.append(np.cumsum(np.cumsum(differences, 0), 1))
-    return decoder, np.stack(channels)
+        differences = decoder.take(*_flat(size[0] * size[1], scale)).reshape(size)
+        channels.append(_summed(differences.tolist()))
+    return decoder, np.array(channels, np.int64)
+
+
+def _summed(differences: list[list[int]]) -> list[list[int]]:
+    """Undo the prediction. Damaged differences add up along rows and columns at most, far within 64 bits."""
+    rows: list[list[int]] = []
+    for row in differences:
+        values: list[int] = []
+        for column, difference in enumerate(row):
+            left = values[-1:] or (rows[-1][:1] if rows else [0])
+            above = rows[-1][column] if rows else left[0]
+            values.append(difference + (left[0] + above >> 1))
+        rows.append(values)
+    return rows
