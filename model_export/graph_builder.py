@@ -1,18 +1,20 @@
 """Nodes of an ONNX graph, and the layers of model_export.integers as nodes.
 
 Written with onnx.helper rather than traced, so that every node is one the design allows: Conv and MatMul with
-dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split, DepthToSpace,
+dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split,
 Cast. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so that a convolution's
 output needs no rescaling before it is clipped and rounded.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
@@ -26,6 +28,7 @@ from model_export.integers import (
     ExactConv,
     ExactSum,
 )
+from service.codec.prior import PLANES, PLANES_READ
 
 OPSET, IR_VERSION = 17, 8
 Array = NDArray[np.generic]
@@ -118,9 +121,11 @@ class Graph:
         return self.planes(self.grid(value, ConditionTable.TABLE_BITS - self.bits))
 
     def conv(self, conv: ExactConv, weight: Tensor, x: str, pads: list[int] | None = None) -> str:
-        """Convolution of whole numbers; pads: top, left, bottom, right."""
+        """Convolution of whole numbers; pads: top, left, bottom, right. Planes of known bins come with spare ones."""
         side = conv.kernel // 2
         strides = [conv.stride, conv.stride]
+        if weight.shape[1] == PLANES:
+            weight = F.pad(weight, (0, 0, 0, 0, 0, PLANES_READ - PLANES))
         kernel = self.constant(weight * 2.0 ** (self.bits - conv.bits))
         return self.add("Conv", x, kernel, strides=strides, pads=pads or [side] * 4)
 
@@ -128,10 +133,10 @@ class Graph:
         self, layer: ExactSum, inputs: list[str], condition: str, pads: list[list[int] | None] | None = None
     ) -> str:
         """An ExactSum."""
-        total = self.table(layer.table, condition)
-        for index, (conv, weight, x) in enumerate(zip(layer.terms, layer.integer_weights(), inputs, strict=True)):
-            total = self.add("Add", self.conv(conv, weight, x, pads[index] if pads else None), total)
-        return total
+        each = enumerate(zip(layer.terms, layer.integer_weights(), inputs, strict=True))
+        parts = [self.conv(conv, weight, x, pads[index] if pads else None) for index, (conv, weight, x) in each]
+        # The bias last: two convolutions of one size are then added up in place.
+        return functools.reduce(lambda a, b: self.add("Add", a, b), [*parts, self.table(layer.table, condition)])
 
     def activation(self, x: str) -> str:
         """Clipped ReLU, rounded: whole numbers 0 ... ACTIVATION_LIMIT."""
@@ -140,6 +145,14 @@ class Graph:
     def byte(self, x: str) -> str:
         """Clipped ReLU, rounded half to even: whole numbers 0 ... 255, as bytes."""
         return self.add("QuantizeLinear", x, self.constant(1.0), self.constant(0.0, np.uint8))
+
+    def turned(self, x: str) -> str:
+        """[N, C, H, W] -> [N, H, W, C]."""
+        return self.add("Transpose", x, perm=[0, 2, 3, 1])
+
+    def turned_back(self, x: str) -> str:
+        """[N, H, W, C] -> [N, C, H, W]."""
+        return self.add("Transpose", x, perm=[0, 3, 1, 2])
 
     def widened(self, x: str) -> str:
         """Bytes -> float32."""

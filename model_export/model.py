@@ -240,9 +240,9 @@ class CodecModel(Exactable):
             if choice.feedback is None:
                 bins = torch.round(own.detach())
             else:
-                shift = choice.feedback.shift(bands, row, column)
+                shift = choice.feedback.shift(number)
                 bins = choose_bins(own, shift, choice.weight[:, bands], choice.outward, price)
-                choice.feedback.learn(bins, bands, row, column)
+                choice.feedback.learn(number, bins)
             coded = torch.where(choice.noisy, own + torch.rand_like(own) - 0.5, own + (bins - own).detach())
             bits = bits + price(coded).flatten(1).sum(1)
             known.learn(number, bins)

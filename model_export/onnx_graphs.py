@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto
 from torch import Tensor
 
+from model_export.flow import colour
 from model_export.flow.coupling import CHROMA, LUMA, OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.graph_builder import Graph
@@ -24,7 +26,7 @@ from model_export.prior import (
 from model_export.quantiser import FEEDBACK_SIDE, KNOTS
 from service.codec import kernels
 from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, PRIOR_GRAPHS, PRIORS, graph_of_level
-from service.codec.prior import LUMA_PLANES, PLANES
+from service.codec.prior import LUMA_PLANES, PLANES_READ
 
 GraphTap = tuple[str, str, str | None]
 """Coarse and fine fraction of a tap and its whole part, if it has one."""
@@ -67,6 +69,18 @@ def interleave(graph: Graph, low: str, high: str, axis: int) -> str:
     return graph.add("Reshape", pair, graph.add("Concat", graph.constant([0, 0, -1]), width, axis=0))
 
 
+def cells_apart(graph: Graph, x: str, like: str, width: int) -> str:
+    """[N, 4 width, h, w], places of 2x2 cells one after the other -> [N, width, H, W], H and W those of `like`."""
+    x = graph.add("Reshape", graph.turned(x), graph.constant([0, 0, 0, 2, 2, width]))
+    x = graph.add("Transpose", x, perm=[0, 1, 3, 2, 4, 5])
+    x = graph.add("Reshape", x, graph.constant([0, 0, 0, -1, width]))
+    columns = graph.add(
+        "Slice", graph.add("Shape", like), graph.constant([3]), graph.constant([4]), graph.constant([0])
+    )
+    size = graph.add("Concat", graph.constant([0, -1]), columns, graph.constant([width]), axis=0)
+    return graph.turned_back(graph.add("Reshape", x, size))
+
+
 class FlowGraph(Graph):
     """What the forward and the inverse graph share: conditions, colour, coupling nets."""
 
@@ -75,7 +89,7 @@ class FlowGraph(Graph):
         self.flow = flow
 
     def prepare(self) -> None:
-        """Declare rung and unit, and derive gate, scale, gain and taps."""
+        """Declare rung and unit, and derive gate, lean, scale, gain and taps."""
         self.rung = self.input("rung", ["N", self.flow.rungs])
         unit = self.input("unit", ["N", 2])
         forwards, backwards = self.split(unit, [1, 1])
@@ -87,6 +101,7 @@ class FlowGraph(Graph):
         self.gain = self.planes(self.add("Mul", gain, forwards))
         finest = (self.slice(self.rung, 1, row, row + 1) for row in range(0, self.flow.rungs, self.flow.levels))
         self.gate = self.planes(self.add("Add", *finest))
+        self.lean = self.planes(self.add("Mul", self.slice(self.rung, 1, 0, 1), self.constant(colour.LEAN)))
         coarse, fine = self.flow.wavelet.tables()
         if fine is None:
             raise ValueError("graphs are made of models in exact mode; call set_exact(True) first")
@@ -127,6 +142,10 @@ class FlowGraph(Graph):
         """floor(gate * x / 2)."""
         return self.add("Floor", self.add("Mul", self.add("Mul", self.gate, x), self.constant(0.5)))
 
+    def leaning(self, cg: str) -> str:
+        """floor(lean * cg)."""
+        return self.add("Floor", self.add("Mul", self.lean, cg))
+
 
 def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     """One level of the forward flow: planes, rung, unit -> low, details."""
@@ -137,7 +156,7 @@ def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     co = g.add("Sub", r, g.add("Mul", g.gate, b))
     t = g.add("Add", b, g.half(co))
     cg = g.add("Sub", green, g.add("Mul", g.gate, t))
-    x = g.cat(g.add("Add", t, g.half(cg)), cg, co)
+    x = g.cat(g.add("Sub", g.add("Add", t, g.half(cg)), g.leaning(cg)), cg, co)
     rows, columns = g.taps
     low, high = lifting_steps(g, g.slice(x, 2, 0, step=2), g.slice(x, 2, 1, step=2), 2, rows, "Add")
     ll, lh = lifting_steps(g, g.slice(low, 3, 0, step=2), g.slice(low, 3, 1, step=2), 3, columns, "Add")
@@ -165,7 +184,7 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     low = interleave(g, *lifting_steps(g, ll, lh, 3, columns, "Sub"), 3)
     high = interleave(g, *lifting_steps(g, hl, hh, 3, columns, "Sub"), 3)
     y, cg, co = g.split(interleave(g, *lifting_steps(g, low, high, 2, rows, "Sub"), 2), [1, 1, 1])
-    t = g.add("Sub", y, g.half(cg))
+    t = g.add("Sub", g.add("Add", y, g.leaning(cg)), g.half(cg))
     b = g.add("Sub", t, g.half(co))
     green = g.add("Add", cg, g.add("Mul", g.gate, t))
     red = g.add("Add", co, g.add("Mul", g.gate, b))
@@ -174,7 +193,11 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
 
 
 def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bool) -> onnx.ModelProto:
-    """low, parent, low_scale, edge_scale, condition -> features; parent and features are bytes."""
+    """low, parent, low_scale, edge_scale, condition -> features; parent and features are bytes.
+
+    The first layer works on 2x2 cells, like the parent: four times the channels, phase by phase. Features have their
+    channels last, so that cells come apart, and phases out of it, in runs of memory.
+    """
     g = Graph(name, BYTE_BITS, byte_kernels)
     width, handed_on = trunk.first.terms[0].weight.shape[0], trunk.carry.weight.shape[1]
     low = g.input("low", ["N", 3, "H", "W"])
@@ -187,15 +210,19 @@ def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bo
     units = g.constant(2.0**ACTIVATION_BITS)
     both = g.cat(g.read(low, g.add("Mul", low_scale, units)), g.read(edges, g.add("Mul", edge_scale, units)))
     weight, carry = trunk.integer_weights()
-    # DepthToSpace in CRD order puts channel c * 4 + k at place k of the 2x2 cell, as pixel_shuffle does.
-    carried = g.add("DepthToSpace", g.conv(trunk.carry, carry, g.widened(parent)), blocksize=2, mode="CRD")
-    size = g.add("Slice", g.add("Shape", low), g.constant([2]), g.constant([4]), g.constant([0]))
-    carried = g.add("Slice", carried, g.constant([0, 0]), size, g.constant([2, 3]))
-    x = g.add("Add", g.conv(trunk.first.terms[0], weight, both), g.table(trunk.first.table, condition))
-    x = g.byte(g.add("Add", x, carried))
+    first = trunk.first.terms[0]
+    places = [F.pad(weight, (column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)]
+    kernel = g.constant(torch.cat(places) * 2.0 ** (g.bits - first.bits))
+    x = g.add("Conv", both, kernel, strides=[2, 2], pads=[1] * 4)
+    cells = g.add("Slice", g.add("Shape", x), g.constant([2]), g.constant([4]), g.constant([0]))
+    parent = g.widened(g.add("Slice", parent, g.constant([0, 0]), cells, g.constant([2, 3])))
+    bias = g.add("Concat", *[g.table(trunk.first.table, condition)] * 4, axis=1)
+    # Channel c * 4 + k of the carried ones belongs to place k of the cell, as in pixel_shuffle; here k comes first.
+    carried = g.conv(trunk.carry, carry.unflatten(0, (width, 4)).transpose(0, 1).flatten(0, 1), parent)
+    x = cells_apart(g, g.byte(g.add("Add", g.add("Add", x, carried), bias)), low, width)
     for layer in trunk.layers:
         x = g.layer(layer, x)
-    g.output(x, "features", ["N", width, "H", "W"], TensorProto.UINT8)
+    g.output(g.turned(x), "features", ["N", "H", "W", width], TensorProto.UINT8)
     return g.model()
 
 
@@ -203,14 +230,17 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     """features (bytes), known planes, condition -> said: means in 1/8 bin and scale indices of one phase, int16."""
     g = Graph(name, BYTE_BITS)
     width = head.first.terms[0].weight.shape[1]
-    features = g.input("features", ["N", width, "H", "W"], TensorProto.UINT8)
-    inputs = [g.widened(g.slice(g.slice(features, 2, head.row, step=2), 3, head.column, step=2))]
+    features = g.input("features", ["N", "H", "W", width], TensorProto.UINT8)
+    phase = g.slice(g.slice(features, 1, head.row, step=2), 2, head.column, step=2)
+    inputs = [g.widened(g.turned_back(phase))]
     pads: list[list[int] | None] = [None]
     if len(head.first.terms) > 1:
         left, right, top, bottom = head.pads
         all_read = head.first.terms[1].weight.shape[1] > LUMA_PLANES
         planes = (
-            g.input("planes", ["N", PLANES, "H", "W"]) if all_read else g.input("luma", ["N", LUMA_PLANES, "H", "W"])
+            g.input("planes", ["N", PLANES_READ, "H", "W"])
+            if all_read
+            else g.input("luma", ["N", LUMA_PLANES, "H", "W"])
         )
         inputs.append(planes)
         pads.append([top, left, bottom, right])
@@ -232,12 +262,12 @@ def dequantiser_graph(
 ) -> onnx.ModelProto:
     """features, planes, condition -> offsets in 1/256 bin, int16, and, if there is one, the finer level's parent.
 
-    Features and parent are bytes.
+    Features, channels last, and parent are bytes.
     """
     g = Graph(name, BYTE_BITS, byte_kernels)
     width = net.first.terms[0].weight.shape[1]
-    features = g.input("features", ["N", width, "H", "W"], TensorProto.UINT8)
-    planes = g.input("planes", ["N", PLANES, "H", "W"])
+    features = g.turned_back(g.input("features", ["N", "H", "W", width], TensorProto.UINT8))
+    planes = g.input("planes", ["N", PLANES_READ, "H", "W"])
     condition = g.input("condition", ["N", condition_length])
     x = g.byte(g.sum(net.first, [g.widened(features), planes], condition))
     for layer in net.layers:
@@ -252,14 +282,14 @@ def dequantiser_graph(
 
 
 def feedback_graph() -> onnx.ModelProto:
-    """errors, padded, and a kernel of whole numbers -> moved: what they add up to at every other place."""
+    """errors of LH, HL, HH, padded, and a whole-numbered kernel -> moved: their sums at every other place."""
     g = Graph("feedback")
     errors, kernel = (
-        g.input("errors", ["N", 9, "H", "W"]),
-        g.input("kernel", ["bands", 9, FEEDBACK_SIDE, FEEDBACK_SIDE]),
+        g.input("errors", ["N", 3, "H", "W"]),
+        g.input("kernel", [3, 3, FEEDBACK_SIDE, FEEDBACK_SIDE]),
     )
     moved = g.add("Conv", errors, kernel, kernel_shape=[FEEDBACK_SIDE] * 2, strides=[2, 2])
-    g.output(moved, "moved", ["N", "bands", "h", "w"])
+    g.output(moved, "moved", ["N", 3, "h", "w"])
     return g.model()
 
 

@@ -8,6 +8,7 @@ M. Vetterli, "Rate-Distortion Optimal Fast Thresholding with Complete JPEG/MPEG 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -15,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_export.flow import colour
 from model_export.flow.multilevel import MultilevelFlow, identity
 from model_export.integers import Exactable, bounded
+from service.codec.prior import bands_of, colours_of, phase_of
 from service.codec.quantise import EXPECTED_ROUNDING
 
 LAST_POSITION = 784
@@ -65,9 +68,8 @@ def synthesis(flow: MultilevelFlow, bands: Tensor, level: int) -> Tensor:
     for finer in reversed(range(level + 1)):
         low = flow.wavelet.inverse(low, details, flow.rung(finer, False, len(low)), identity)
         details = low.new_zeros(len(low), 9, *low.shape[2:])
-    y, cg, co = low.split(1, 1)
-    b = y - cg / 2 - co / 2
-    return torch.cat([b, cg + y - cg / 2, co + b], 1)
+    one = torch.ones(len(low), 1, 1, 1, device=low.device)
+    return colour.inverse(low, one, colour.LEAN * one, identity)
 
 
 def impulse(channel: int, n: int, device: torch.device | None = None) -> Tensor:
@@ -88,28 +90,29 @@ def synthesis_norms(flow: MultilevelFlow, side: int = 512) -> Tensor:
 
 
 def feedback_kernels(flow: MultilevelFlow) -> Tensor:
-    """How far an error in one detail band moves the best value of another near by, [levels, 9, 9, SIDE, SIDE].
+    """How far an error in one detail band moves the best value of another near by, [levels, 2, 3, 3, SIDE, SIDE].
 
-    Basis functions are not orthogonal, above all those of Y and Cg: an error e in one is made smaller by an error
-    of -e <S, T> / <T, T> in another, S and T being their basis functions. Kernels are for a correlation: the output
-    channel's value is to move by the sum over input channels and places around. What a band does to itself in the same
-    place is left out.
+    Basis functions of one colour are not orthogonal: an error e in one is made smaller by an error
+    of -e <S, T> / <T, T> in another, S and T being their basis functions. Those of two colours are orthogonal, but for
+    the little that LEAN is off a sixth. Kernels, of luma and of chroma, are for a correlation: the output band's value
+    (LH, HL, HH) is to move by the sum over input bands and places around. What a band does to itself in the same place
+    is left out.
     """
     reach, kernels = FEEDBACK_SIDE // 2, []
     n = 4 * reach + 4
     middle = slice(n // 2 - reach, n // 2 + reach + 1)
-    for level in range(flow.levels):
-        kernel = torch.zeros(9, 9, FEEDBACK_SIDE, FEEDBACK_SIDE, device=flow.scales.device)
-        for channel in range(9):
-            bands = impulse(3 + channel, n, flow.scales.device).requires_grad_()
+    for level, first in itertools.product(range(flow.levels), (0, 1)):
+        kernel = torch.zeros(3, 3, FEEDBACK_SIDE, FEEDBACK_SIDE, device=flow.scales.device)
+        for band in range(3):
+            bands = impulse(3 + first + 3 * band, n, flow.scales.device).requires_grad_()
             with torch.enable_grad():
                 energy = synthesis(flow, bands, level).square().sum() / 2
             (response,) = torch.autograd.grad(energy, bands)
-            kernel[:, channel] = response[0, 3:, middle, middle].flip(1, 2)
-        own = kernel[range(9), range(9), reach, reach].clone()
-        kernel[range(9), range(9), reach, reach] = 0
+            kernel[:, band] = response[0, 3 + first :: 3, middle, middle].flip(1, 2)
+        own = kernel[range(3), range(3), reach, reach].clone()
+        kernel[range(3), range(3), reach, reach] = 0
         kernels.append(kernel / own[:, None, None, None])
-    return torch.stack(kernels)
+    return torch.stack(kernels).unflatten(0, (flow.levels, 2))
 
 
 class Feedback:
@@ -122,24 +125,28 @@ class Feedback:
         value: Details in units of their steps, [N, 9, H, W].
         steps: [N, 9, 1, 1].
         outward: Outward shift of reconstruction points in bins, [N, 1, 1, 1].
-        kernel: Of the level, [9, 9, SIDE, SIDE].
+        kernels: Of the level, [2, 3, 3, SIDE, SIDE].
     """
 
-    def __init__(self, value: Tensor, steps: Tensor, outward: Tensor, kernel: Tensor) -> None:
-        self.value, self.steps, self.outward, self.kernel = value.detach(), steps.detach(), outward, kernel
+    def __init__(self, value: Tensor, steps: Tensor, outward: Tensor, kernels: Tensor) -> None:
+        self.value, self.steps, self.outward, self.kernels = value.detach(), steps.detach(), outward, kernels
         expected = torch.sign(self.value) * torch.floor(self.value.abs() + EXPECTED_ROUNDING / 64)
         self.errors = self._error(self.value, expected) * self.steps
 
     def _error(self, value: Tensor, bins: Tensor) -> Tensor:
         return value - bins - torch.sign(bins) * self.outward
 
-    def shift(self, bands: slice | list[int], row: int, column: int) -> Tensor:
-        """How far the values of some bands, in one phase of 2x2 cells, had better move, in units of their steps."""
-        padded = F.pad(self.errors, (FEEDBACK_SIDE // 2,) * 4)
-        return F.conv2d(padded[:, :, row:, column:], self.kernel[bands], stride=2) / self.steps[:, bands]
+    def shift(self, number: int) -> Tensor:
+        """How far the values of a pass had better move, in units of their steps."""
+        (row, column), colours, bands = phase_of(number), colours_of(number), list(bands_of(number))
+        padded = F.pad(self.errors, (FEEDBACK_SIDE // 2,) * 4)[:, :, row:, column:]
+        kernel = self.kernels[int(colours[0] > 0)]
+        moved = [F.conv2d(padded[:, colour::3], kernel, stride=2) for colour in colours]
+        return torch.stack(moved, 2).flatten(1, 2) / self.steps[:, bands]
 
-    def learn(self, bins: Tensor, bands: slice | list[int], row: int, column: int) -> None:
-        """Take in what was chosen."""
+    def learn(self, number: int, bins: Tensor) -> None:
+        """Take in what a pass chose."""
+        (row, column), bands = phase_of(number), list(bands_of(number))
         error = self._error(self.value[:, bands, row::2, column::2], bins)
         self.errors[:, bands, row::2, column::2] = error * self.steps[:, bands]
 

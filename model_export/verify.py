@@ -26,7 +26,7 @@ from service.codec import flow as flow_room
 from service.codec import lattice
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.prior import LUMA_PLANES, condition_rows, select
+from service.codec.prior import LUMA_PLANES, PLANES, PLANES_READ, condition_rows, select
 from service.codec.quantise import STATE_LIMIT
 from service.codec.tile import analyse
 
@@ -147,7 +147,7 @@ def _compare_prior(
     (features,) = artifact.prior_session("trunk", level).run(["features"], feeds)
     tensors = [torch.from_numpy(a) for a in (low, parent / np.float32(BYTE_UNITS), scale, edges, condition)]
     expected = prior.trunk(prior.trunk.read(tensors[0], *tensors[2:4]), tensors[1], tensors[4])
-    _check("trunk", expected * BYTE_UNITS, features)
+    _check("trunk", expected.permute(0, 2, 3, 1) * BYTE_UNITS, features)
     bins = torch.from_numpy(np.rint(rng.laplace(size=(2, 9, 22, 34)) * 3).astype(np.float32))
     known = Known((2, 22, 34), True, bins.device)
     for number, head in enumerate(prior.heads):
@@ -156,7 +156,7 @@ def _compare_prior(
         index = (log2_scale - LOG2_SCALE_FIRST) / LOG2_SCALE_STEP
         feeds = {"features": features, "condition": condition}
         if chroma:
-            feeds["planes"] = (known.planes * UNITS).numpy()
+            feeds["planes"] = _planes_of(known)
         elif number:
             feeds["luma"] = (known.planes[:, :LUMA_PLANES] * UNITS).numpy()
         graph = f"{'chroma' if chroma else 'luma'}{phase}"
@@ -164,8 +164,14 @@ def _compare_prior(
         _check(graph, torch.cat([mean * 8, torch.round(index)], 1), said)
         known.learn(number, torch.from_numpy(select(bins.numpy(), number)))
     offsets, handed_on = prior.dequantiser(expected, known.planes, tensors[4])
-    feeds = {"features": features, "condition": condition, "planes": (known.planes * UNITS).numpy()}
+    feeds = {"features": features, "condition": condition, "planes": _planes_of(known)}
     outputs = ["offsets", "handed_on"] if level else ["offsets"]
     got = artifact.prior_session("dequantiser", level).run(outputs, feeds)
     for value, own in zip((offsets * 128, handed_on * BYTE_UNITS), got, strict=False):
         _check("dequantiser", value, own)
+
+
+def _planes_of(known: Known) -> NDArray[np.float32]:
+    """Planes of known bins as graphs read them, with the empty ones."""
+    planes: NDArray[np.float32] = (known.planes * UNITS).numpy()
+    return np.pad(planes, ((0, 0), (0, PLANES_READ - PLANES), (0, 0), (0, 0)))

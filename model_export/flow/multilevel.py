@@ -67,13 +67,14 @@ class MultilevelFlow(Exactable):
         row[:, level + self.levels * lossless] = 1
         return row
 
-    def conditions(self, rung: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gate of the colour step, scale and gain of the coupling: three of [N, 1, 1, 1]."""
+    def conditions(self, rung: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gate and lean of the colour step, scale and gain of the coupling: four of [N, 1, 1, 1]."""
         chosen = rung @ self.scales
         gate = rung[:, :: self.levels].sum(1)[:, None, None, None]
+        lean = (colour.LEAN * rung[:, 0])[:, None, None, None]
         scale = (chosen[:, :1] / unit[:, None])[:, :, None, None]
         gain = (chosen[:, 1:] * unit[:, None])[:, :, None, None]
-        return gate, scale, gain
+        return gate, lean, scale, gain
 
     def forward(self, x: Tensor, rung: Tensor, unit: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
         """One level. x [N, 3, H, W], sides even -> low [N, 3, H/2, W/2], details [N, 9, H/2, W/2].
@@ -84,14 +85,14 @@ class MultilevelFlow(Exactable):
             unit: Lattice units in a grey level, [N].
             rounded: Whether every step is rounded to the lattice.
         """
-        gate, scale, gain = self.conditions(rung, unit)
+        gate, lean, scale, gain = self.conditions(rung, unit)
         floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
-        low, details = self.wavelet(colour.forward(x, gate, floor), rung, rounding)
+        low, details = self.wavelet(colour.forward(x, gate, lean, floor), rung, rounding)
         return self.coupling(low, details, rung, scale, gain, rounding)
 
     def inverse(self, low: Tensor, details: Tensor, rung: Tensor, unit: Tensor, rounded: bool) -> Tensor:
         """Undo one level."""
-        gate, scale, gain = self.conditions(rung, unit)
+        gate, lean, scale, gain = self.conditions(rung, unit)
         floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
         low, details = self.coupling.inverse(low, details, rung, scale, gain, rounding)
-        return colour.inverse(self.wavelet.inverse(low, details, rung, rounding), gate, floor)
+        return colour.inverse(self.wavelet.inverse(low, details, rung, rounding), gate, lean, floor)

@@ -1,9 +1,10 @@
 """Errors of a level's details, known or expected -> where they move the best values of other details. Encoder only.
 
-The basis functions of details are not orthogonal: those of Y and Cg overlap by a third, those of neighbours by less.
-So what one detail loses can partly be made good by others, and the encoder weighs distortion accordingly when it
-chooses between two bins. Before anything is coded, every detail is expected to be quantised with a dead zone; what
-passes choose replaces that. A picture the encoder has decoded itself leaves it no choice, whatever the errors.
+The basis functions of details of one colour are not orthogonal: neighbours overlap, and so do LH, HL and HH. So what
+one detail loses can partly be made good by others, and the encoder weighs distortion accordingly when it chooses
+between two bins. Colours are orthogonal to one another; Cg and Co have the same kernels, for they have the same taps.
+Before anything is coded, every detail is expected to be quantised with a dead zone; what passes choose replaces that. A
+picture the encoder has decoded itself leaves it no choice, whatever the errors.
 
 Source: L. Babai, "On Lovász' lattice reduction and the nearest lattice point problem", Combinatorica 6(1), 1986.
 """
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
-from service.codec.prior import bands_of, phase_of, select
+from service.codec.prior import bands_of, colours_of, phase_of, select
 from service.codec.quantise import STEP_UNIT, Steps, beyond_dead_zone, expected, points
 
 ERROR_LIMIT = 1023
 """Errors are read as signed integers of ten bits, in units of a power of two of the lattice."""
+COLOURS = 3
 KERNEL_BITS = 8
 """Kernels are in 1/2**KERNEL_BITS."""
 
@@ -37,12 +39,12 @@ class Feedback:
     """
 
     def __init__(self, model: Model, details: Integers, level: int, steps: Sequence[Steps]) -> None:
-        self.session, self.kernel = model.sessions["feedback"], model.tables.feedback[level]
+        self.session, self.kernels = model.sessions["feedback"], model.tables.feedback[level]
         self.details, self.steps = details, steps
         widest = [3 * int(own.width.max()) // (4 * STEP_UNIT) for own in steps]
         self.exponents = [max(0, error.bit_length() - ERROR_LIMIT.bit_length()) for error in widest]
         count, bands, height, width = details.shape
-        reach = self.kernel.shape[-1] // 2
+        reach = self.kernels.shape[-1] // 2
         self.padded = np.zeros((count, bands, height + 2 * reach, width + 2 * reach), np.float32)
         self.errors = self.padded[:, :, reach : reach + height, reach : reach + width]
         self.bins = np.zeros(details.shape, np.int32)
@@ -68,13 +70,13 @@ class Feedback:
         if not values.size:
             return list(np.zeros_like(values))
         row, column = phase_of(number)
-        feeds: dict[str, NDArray[np.float32]] = {
-            "errors": np.ascontiguousarray(self.padded[:, :, row:, column:]),
-            "kernel": self.kernel[list(bands_of(number))],
-        }
-        moved: Floats = self.session.run(["moved"], feeds)[0]
+        colours = colours_of(number)
+        errors = np.concatenate([self.padded[:, colour::COLOURS, row:, column:] for colour in colours])
+        kernel = self.kernels[int(colours[0] > 0)]
+        each_colour: Floats = self.session.run(["moved"], {"errors": errors, "kernel": kernel})[0]
+        moved = each_colour.reshape(len(colours), len(values), -1, *values.shape[2:]).transpose(1, 2, 0, 3, 4)
         half = 1 << KERNEL_BITS >> 1
-        each = zip(moved.astype(np.int32), self.exponents, strict=True)
+        each = zip(moved.reshape(values.shape).astype(np.int32), self.exponents, strict=True)
         return [((own << exponent) + half) >> KERNEL_BITS for own, exponent in each]
 
     def learn(self, number: int, bins: Integers) -> None:

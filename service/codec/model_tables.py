@@ -45,8 +45,8 @@ class ModelTables:
         outward: Outward shift of the reconstruction points of each quality code in 1/64 bin, [codes].
         reaches: How far below the middle of a bin its reconstruction points may lie, in 1/64 bin, [codes, levels, 12].
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
-        feedback: How far an error in one detail band (second axis) moves the best value of another (first) around it,
-            in 1/256, [levels, 9, 9, 5, 5].
+        feedback: How far an error in one of LH, HL, HH (fourth axis) moves the best value of another (third) around it,
+            in luma and in chroma, in 1/256, [levels, 2, 3, 3, 5, 5].
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
         low_scales: Scale of the low-pass at unit 1, [rungs].
         low_gains: Gain of the low-pass of each rung in 1/2**20, [rungs, 3].

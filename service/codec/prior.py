@@ -20,8 +20,9 @@ LUMA, CHROMA = (0, 3, 6), (1, 2, 4, 5, 7, 8)
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Row and column parity of the positions each phase codes, in order."""
 PASSES = 8
-LUMA_PLANES, PLANES = 9, 27
-"""Planes of known bins: three for each luma band, and for all bands."""
+LUMA_PLANES, PLANES, PLANES_READ = 9, 27, 32
+"""Planes of known bins: three for each luma band, and for all bands; and as many as graphs read, the last ones empty:
+convolutions of whole blocks of 16 channels take half the time."""
 
 
 class LevelPrior:
@@ -54,7 +55,7 @@ class LevelPrior:
         values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
         self.luma = np.zeros((count, LUMA_PLANES, self.height, self.width), np.float32)
-        self.planes = np.zeros((count, PLANES, self.height, self.width), np.float32)
+        self.planes = np.zeros((count, PLANES_READ, self.height, self.width), np.float32)
         self._condition_value = self._device(self.condition)
 
     def _device(self, value: Floats | Bytes8) -> ort.OrtValue:
@@ -95,7 +96,7 @@ class LevelPrior:
         squash = self.model.tables.squash
         index = np.minimum(np.abs(bins), squash.shape[1] - 1)
         size, linear = squash[0, index], squash[1, index]
-        known, bands = (self.planes[:, LUMA_PLANES:], 6) if number >= 4 else (self.luma, 3)
+        known, bands = (self.planes[:, LUMA_PLANES:PLANES], 6) if number >= 4 else (self.luma, 3)
         target = known[:, :, row::2, column::2]
         target[:, :bands, :rows, :columns] = np.where(bins < 0, -size, size)
         target[:, bands : 2 * bands, :rows, :columns] = size
@@ -134,6 +135,11 @@ def restored(parents: Sequence[Bytes8 | None], model: Model) -> ort.OrtValue | N
 def phase_of(number: int) -> tuple[int, int]:
     """First row and column of a pass."""
     return PHASES[number % len(PHASES)]
+
+
+def colours_of(number: int) -> tuple[int, ...]:
+    """Colours a pass codes, out of Y, Cg, Co."""
+    return (1, 2) if number >= len(PHASES) else (0,)
 
 
 def bands_of(number: int) -> tuple[int, ...]:

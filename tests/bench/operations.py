@@ -16,18 +16,23 @@ KILO = 1000
 def of_graph(path: Path) -> int:
     """Multiplications for each position of a level.
 
-    A head computes one position in four, and what a trunk carries over from the coarser level is computed there.
+    A head computes one position in four. A trunk's first layer works on 2x2 cells, as the coarser level does whose
+    features it carries over.
     """
     graph = onnx.load(path).graph
     sizes = {weight.name: weight.dims for weight in graph.initializer}
     head = path.stem.split("_")[-1].startswith(("luma", "chroma"))
-    parent = {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] == "parent"}
+    cells = {"parent"}
+    for node in graph.node:
+        if node.op_type in ("Slice", "Cast") and node.input[0] in cells:
+            cells.add(node.output[0])
     total = 0
     for node in graph.node:
         if node.op_type == "Conv":
             outputs, inputs, height, width = sizes[node.input[1]]
             whole = outputs * inputs * height * width
-            total += whole // 4 if head or node.input[0] in parent else whole
+            strided = any(a.name == "strides" and list(a.ints) == [2, 2] for a in node.attribute)
+            total += whole // 4 if head or strided or node.input[0] in cells else whole
     return total
 
 

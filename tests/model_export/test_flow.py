@@ -32,9 +32,9 @@ def shaken_flow(seed: int = 0) -> MultilevelFlow:
 FLOW = shaken_flow()
 
 
-def colour_layer(gate: float) -> Layer:
-    one = torch.full((1, 1, 1, 1), gate)
-    return lambda x: (colour.forward(x, one, floor_through),), lambda y: colour.inverse(y, one, floor_through)
+def colour_layer(gate: float, lean: float) -> Layer:
+    g, k = (torch.full((1, 1, 1, 1), value) for value in (gate, lean))
+    return lambda x: (colour.forward(x, g, k, floor_through),), lambda y: colour.inverse(y, g, k, floor_through)
 
 
 def lifting_layer(axis: int) -> Layer:
@@ -55,7 +55,7 @@ def wavelet_layer(level: int) -> Layer:
 
 def coupling_layer(level: int) -> Layer:
     rung = FLOW.rung(level, False, 1)
-    _, scale, gain = FLOW.conditions(rung, torch.ones(1))
+    *_, scale, gain = FLOW.conditions(rung, torch.ones(1))
 
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         details = torch.cat([x.roll(k, -1) - x for k in (1, 2, 3)], 1)
@@ -79,8 +79,9 @@ def whole_level(level: int, unit: int) -> Layer:
 
 
 LAYERS: dict[str, Layer] = {
-    "colour": colour_layer(1.0),
-    "colour, closed": colour_layer(0.0),
+    "colour": colour_layer(1.0, 0.0),
+    "colour, leaning": colour_layer(1.0, colour.LEAN),
+    "colour, closed": colour_layer(0.0, 0.0),
     "lifting, rows": lifting_layer(2),
     "lifting, columns": lifting_layer(3),
     "wavelet": wavelet_layer(0),

@@ -27,7 +27,7 @@ from model_export.tables import parametric, prices, table_layout
 from service.codec.entropy import make_tables
 from service.codec.feedback import KERNEL_BITS
 from service.codec.feedback import Feedback as CodecFeedback
-from service.codec.prior import PASSES, bands_of, phase_of, select
+from service.codec.prior import PASSES, bands_of, select
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, choose, dequantise
 
 WIDTH = 400
@@ -83,26 +83,27 @@ def flow() -> MultilevelFlow:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("level", "wrong", "other", "row", "column"), [(0, 0, 1, 0, 0), (1, 3, 0, -1, 1), (2, 6, 7, 2, 0)]
+    ("level", "colour", "wrong", "other", "row", "column"),
+    [(0, 0, 0, 0, 1, 0), (1, 0, 1, 1, 1, 0), (2, 2, 1, 2, 0, 1)],
 )
-def test_an_error_is_best_made_good_where_the_kernel_says(flow, level, wrong, other, row, column):
-    kernel, n = feedback_kernels(flow)[level], 16
-    error = impulse(3 + wrong, n)
+def test_an_error_is_best_made_good_where_the_kernel_says(flow, level, colour, wrong, other, row, column):
+    kernel, n = feedback_kernels(flow)[level, int(colour > 0)], 16
+    error = impulse(3 + colour + 3 * wrong, n)
     answer = torch.zeros_like(error)
     # A correlation at the other's place reads the error at its own less the other's.
     share = kernel[other, wrong, FEEDBACK_SIDE // 2 - row, FEEDBACK_SIDE // 2 - column]
     assert share != 0
-    answer[0, 3 + other, n // 2 + row, n // 2 + column] = 1
+    answer[0, 3 + colour + 3 * other, n // 2 + row, n // 2 + column] = 1
     left = [synthesis(flow, error - factor * share * answer, level).square().sum() for factor in (0.9, 1.0, 1.1)]
     assert left[1] < min(left[0], left[2], synthesis(flow, error, level).square().sum())
 
 
-def test_y_and_cg_overlap_by_a_third(flow):
-    kernel, middle = feedback_kernels(flow)[0], FEEDBACK_SIDE // 2
-    # <(1, 1, 1), (-1/2, 1/2, -1/2)> = -1/2; squared norms 3 and 3/4.
-    assert kernel[1, 0, middle, middle].item() == pytest.approx(-0.5 / 0.75, abs=1e-3)
-    assert kernel[0, 1, middle, middle].item() == pytest.approx(-0.5 / 3, abs=1e-3)
-    assert kernel[2, 0, middle, middle].item() == pytest.approx(0, abs=1e-3)
+@torch.no_grad()
+@pytest.mark.parametrize("level", [0, 2])
+def test_colours_are_orthogonal(flow, level):
+    y, cg, co = (synthesis(flow, impulse(3 + colour, 16), level).flatten() for colour in range(3))
+    overlaps = [float(a @ b / (a.norm() * b.norm())) for a, b in ((y, cg), (y, co), (cg, co))]
+    assert overlaps == pytest.approx([0, 0, 0], abs=0.003)
 
 
 def test_the_twin_feeds_back_what_the_codec_does(models):
@@ -115,12 +116,12 @@ def test_the_twin_feeds_back_what_the_codec_does(models):
     value, outward = torch.from_numpy(details.astype(np.float32)) / units, torch.full((1, 1, 1, 1), steps.outward / 64)
     twin = Feedback(value, units, outward, torch.from_numpy(tables.feedback[level]) / 2**KERNEL_BITS)
     for number in range(PASSES):
-        bands, (row, column) = list(bands_of(number)), phase_of(number)
+        bands = list(bands_of(number))
         exact = ours.shift(number)[0] / width[0, bands]
-        np.testing.assert_allclose(twin.shift(bands, row, column)[0].numpy(), exact, atol=0.03)
+        np.testing.assert_allclose(twin.shift(number)[0].numpy(), exact, atol=0.03)
         bins = np.rint(select(details, number) / width[:, bands]).astype(np.int32)
         ours.learn(number, bins)
-        twin.learn(torch.from_numpy(bins.astype(np.float32)), bands, row, column)
+        twin.learn(number, torch.from_numpy(bins.astype(np.float32)))
 
 
 def test_the_shift_grows_from_nothing_to_its_limit():
