@@ -13,9 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from service.codec.lattice import LEAN_256THS
+
 Rounding = Callable[[Tensor], Tensor]
 
-LEAN = 43 / 256
+LEAN = LEAN_256THS / 256
 """How much of Cg is taken from Y in lossy streams."""
 
 

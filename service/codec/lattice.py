@@ -18,6 +18,8 @@ LOSSY_UNIT, LOSSLESS_UNIT = 64, 1
 READ_UNIT = 8
 """The prior reads the low-pass in units of at most 1/8 grey level."""
 CENTRE = 128
+LEAN_256THS = 43
+"""How much of Cg the flow's colour step takes from Y in lossy streams, in 1/256."""
 TILE = 1024
 """Largest side of a tile in pixels."""
 LEVELS = 6

@@ -108,7 +108,7 @@ def _small_pixels(low: Floats, model: Model, stop: int, unit: int) -> Bytes8:
     gain, offsets = (t[rung][:, None, None] for t in (model.tables.low_gains, model.tables.low_offsets))
     wide = (low[0].astype(np.int64) << 20) - offsets * unit
     y, cg, co = (2 * wide + gain * unit) // (2 * gain * unit)
-    lean = cg * 43 >> 8 if unit == lattice.LOSSY_UNIT else 0
+    lean = cg * lattice.LEAN_256THS >> 8 if unit == lattice.LOSSY_UNIT else 0
     t = y + lean - (cg >> 1)
     b = t - (co >> 1)
     rgb = np.stack([co + b, cg + t, b], -1) + lattice.CENTRE
