@@ -7,8 +7,9 @@ saturated pixels for bounds (`saturation`), come first and lose least. Then pixe
 quicker and comes to rest more often. Last, the picture is encoded anew with its saturated pixels drawn inwards as far
 as they overshot, so that less is clipped.
 
-A stream at rest when pixels are taken as they are is one the encoder gives too: its first attempt then agrees with the
-picture everywhere.
+Above quality 90 (`saturation.LAST_CODE`) bins are narrower than the rounding of pixels, and only the first rounds are
+tried. A stream at rest when pixels are taken as they are is one the encoder gives too: its first attempt then agrees
+with the picture everywhere.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from service.codec import lattice
 from service.codec.arrays import Bytes8, Floats, Shorts
 from service.codec.lattice import Area
+from service.codec.saturation import LAST_CODE
 from service.codec.steps import Run
 from service.codec.target import Attempt
 from service.codec.writer import Source, reader, source_of, write_as_is, write_stream
@@ -97,10 +99,11 @@ def settle(found: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt
         return latest
 
     closest, settled = repeat(found, own, OWN_ROUNDS)
+    if settled or code > LAST_CODE:
+        return closest, settled
     pixels = source.picture.pixels
-    found, margins = closest, Margins(reader(pixels, UNIT, run), pixels.shape[:2])
-    if not settled:
-        found, settled = repeat(closest, as_it_is, ROUNDS)
+    margins = Margins(reader(pixels, UNIT, run), pixels.shape[:2])
+    found, settled = repeat(closest, as_it_is, ROUNDS)
     for growths, rounds in STAGES:
         drawn = None if settled else drawn_inwards(growths)
         if drawn is None:

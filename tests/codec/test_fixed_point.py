@@ -66,6 +66,12 @@ def test_without_rest_the_encoder_s_own_rounds_are_what_comes_back(models, monke
     assert encoded.stream == codec.encode(picture, models.default, target).stream
 
 
+def test_above_quality_90_only_the_encoder_s_own_rounds_are_tried(models, monkeypatch):
+    monkeypatch.setattr(fixed_point, "write_as_is", lambda *_: pytest.fail("pixels taken as they are"))
+    encoded = codec.encode(bright_and_dark(), models.default, codec.Target(quality=99), stable=True)
+    assert encoded.stable is not None
+
+
 def test_rounds_end_when_the_stream_stays():
     following = iter([attempt("b"), attempt("c"), attempt("c")])
     found, settled = repeat(attempt("a"), lambda _: next(following), 9)
