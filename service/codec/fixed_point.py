@@ -68,17 +68,17 @@ class Margins:
         return bool(beyond.any())
 
 
-def settle(found: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt, bool]:
+def settle(first: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt, bool]:
     """Decode and encode until the stream stays the same.
 
     Args:
-        found: The source at this code, as the encoder gave it.
+        first: The source at this code, as the encoder gave it.
         code: Quality code.
         source: What was encoded.
         run: What runs.
 
     Returns:
-        A stream at rest and its picture, and True; or, if none was found, what the encoder's own rounds came to.
+        A stream at rest and its picture, and True; or, if none was found, `first`, which has lost nothing.
     """
 
     def own(pixels: Bytes8) -> Attempt:
@@ -98,18 +98,18 @@ def settle(found: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt
             latest = Attempt(code, stream, decoded)
         return latest
 
-    closest, settled = repeat(found, own, OWN_ROUNDS)
+    found, settled = repeat(first, own, OWN_ROUNDS)
     if settled or code > LAST_CODE:
-        return closest, settled
+        return found if settled else first, settled
     pixels = source.picture.pixels
     margins = Margins(reader(pixels, UNIT, run), pixels.shape[:2])
-    found, settled = repeat(closest, as_it_is, ROUNDS)
+    found, settled = repeat(found, as_it_is, ROUNDS)
     for growths, rounds in STAGES:
         drawn = None if settled else drawn_inwards(growths)
         if drawn is None:
             break
         found, settled = repeat(drawn, as_it_is, rounds)
-    return (found, True) if settled else (closest, False)
+    return found if settled else first, settled
 
 
 def repeat(found: Attempt, encode: Callable[[Bytes8], Attempt], rounds: int) -> tuple[Attempt, bool]:
