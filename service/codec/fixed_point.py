@@ -101,15 +101,19 @@ def settle(first: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt
     found, settled = repeat(first, own, OWN_ROUNDS)
     if settled or code > LAST_CODE:
         return found if settled else first, settled
+    found, settled = repeat(found, as_it_is, ROUNDS)
+    if settled:
+        return found, True
     pixels = source.picture.pixels
     margins = Margins(reader(pixels, UNIT, run), pixels.shape[:2])
-    found, settled = repeat(found, as_it_is, ROUNDS)
     for growths, rounds in STAGES:
-        drawn = None if settled else drawn_inwards(growths)
+        drawn = drawn_inwards(growths)
         if drawn is None:
             break
         found, settled = repeat(drawn, as_it_is, rounds)
-    return found if settled else first, settled
+        if settled:
+            return found, True
+    return first, False
 
 
 def repeat(found: Attempt, encode: Callable[[Bytes8], Attempt], rounds: int) -> tuple[Attempt, bool]:
@@ -119,8 +123,9 @@ def repeat(found: Attempt, encode: Callable[[Bytes8], Attempt], rounds: int) -> 
         following = encode(pixels)
         if following.stream == found.stream and pixels is found.pixels:
             return found, True
-        cycle = _digest(following) in met
-        met.add(_digest(following))
+        digest = _digest(following)
+        cycle = digest in met
+        met.add(digest)
         pixels = mixed(following.pixels, found.pixels, number) if cycle else following.pixels
         found = following
     return found, False

@@ -90,7 +90,7 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
             return _coded(changed, code, picture.grey, run, keep=True)
 
         coded = saturation.settle(coded, pixels, latent.unit, again)
-    return _written(source, code, coded, run), pixels if coded.pixels is None else coded.pixels
+    return _written(source, code, coded, run)
 
 
 def write_as_is(
@@ -109,20 +109,20 @@ def write_as_is(
     """
     latent = _analyse(read, source.picture.pixels.shape[:2], lattice.LOSSY_UNIT, run)
     coded = _coded(latent, code, source.picture.grey, run, keep=True)
-    assert coded.pixels is not None
     assert coded.planes is not None
-    return _written(source, code, coded, run), coded.pixels, coded.planes
+    return *_written(source, code, coded, run), coded.planes
 
 
-def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) -> bytes:
-    picture, size = source.picture, source.picture.pixels.shape
+def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) -> tuple[bytes, Bytes8]:
+    picture = source.picture
+    pixels = picture.pixels if coded.pixels is None else coded.pixels
     with run.clock.room("image"):
-        crc = crc32c((picture.pixels if coded.pixels is None else coded.pixels).data)
-    header = Header(_flags(picture, code), run.model.id, size[1], size[0], code or 0, crc)
+        crc = crc32c(pixels.data)
+    header = Header(_flags(picture, code), run.model.id, pixels.shape[1], pixels.shape[0], code or 0, crc)
     extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
     sections = container.layout(header)
     payloads = [coded.parts[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
-    return container.write(header, payloads)
+    return container.write(header, payloads), pixels
 
 
 def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool) -> CodedPicture:
