@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--lossless-share", type=float, default=0.2, help="share of batches that are lossless")
     t.add_argument("--part", choices=PARTS, default="all", help="train only this part of the model")
     t.add_argument("--exact", action="store_true", help="fine-tune with integer weights and activations")
-    t.add_argument("--mixed", action="store_true", help="convolutions of the prior in bfloat16")
+    t.add_argument("--mixed", action="store_true", help="convolutions of the prior in bfloat16, where that is faster")
     t.add_argument("--seed", type=int, default=0)
     t.add_argument("--threads", type=int, default=1)
     t.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -15,3 +15,5 @@ Integers = NDArray[np.int32]
 """Lattice values or bins."""
 Shorts = NDArray[np.int16]
 """What heads say: means in 1/8 bin, scale indices, offsets in 1/256 bin."""
+Planes = Floats | Shorts
+"""Pixels on the lattice, [1, 3, H, W]: as the flow takes and gives them, or in half the memory."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec.arrays import Bytes8, Floats, Number
+from service.codec.arrays import Bytes8, Floats, Number, Planes
 
 LOSSY_UNIT, LOSSLESS_UNIT = 64, 1
 READ_UNIT = 8
@@ -99,7 +99,7 @@ def to_planes(pixels: Bytes8, unit: int) -> Floats:
     return np.ascontiguousarray(centred.transpose(2, 0, 1))[None]
 
 
-def to_pixels(planes: Floats, unit: int) -> Bytes8:
+def to_pixels(planes: Planes, unit: int) -> Bytes8:
     """Planes [1, 3, H, W] -> pixels [H, W, 3]; values are clipped to 0 ... 255.
 
     Half grey levels go to the even neighbour: rounding them all up would brighten a picture with every generation.

@@ -157,6 +157,24 @@ class EncodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, list[Said]]]):
 
 
 @dataclass(frozen=True, eq=False)
+class DraftLevel(_AtPlace[tuple[Floats, Bytes8 | None]]):
+    """Details [1, 9, h, w] -> those a decoder would have if nothing were priced, and what is handed on."""
+
+    op: ClassVar[str] = "draft"
+    details: Floats
+
+    @classmethod
+    def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Bytes8 | None]]:
+        """As in Step."""
+        places = [s.place for s in steps]
+        low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
+        details, handed_on = _walk(places, clock).draft_level(
+            joined([s.details for s in steps]), places[0].level, low, parent
+        )
+        return [(details[i : i + 1], own) for i, own in enumerate(kept(handed_on, len(steps)))]
+
+
+@dataclass(frozen=True, eq=False)
 class DecodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, Decoder]]):
     """Words -> details [1, 9, h, w], what is handed on, and the decoder as it stands after the level."""
 

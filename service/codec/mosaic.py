@@ -22,7 +22,7 @@ from service.codec.calibration import Said, read_shifts
 from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder, Tables
 from service.codec.lattice import Area, Tile
-from service.codec.level_steps import DecodeLevel, EncodeLevel, Forward, Inverse, Place
+from service.codec.level_steps import DecodeLevel, DraftLevel, EncodeLevel, Forward, Inverse, Place
 from service.codec.lowest import decode_lowest, encode_lowest
 from service.codec.quantise import quantise
 from service.codec.steps import Run
@@ -192,6 +192,27 @@ def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show
     for top, planes in _finest(grid, low, 0, encode_tile, latent.unit, run, inverted=code is not None):
         show(top, planes)
     return tuple(tuple(writer.parts) for writer in writers)
+
+
+def draft_picture(latent: PictureLatent, code: int, run: Run, show: Show) -> None:
+    """What a decoder would have of a picture if bins were rounded and nothing priced: as `tile.draft_tiles`.
+
+    Args:
+        latent: The picture.
+        code: Quality code.
+        run: What runs.
+        show: Takes the planes.
+    """
+    grid = Grid(latent.size)
+    steps = Walk(run.model, [code], 1, grid.levels, latent.unit, run.clock).low_steps()
+    low = rebuild_lows([quantise(integers(latent.low)[0], steps[0])], steps)
+
+    def draft_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
+        place = Place(run.model, level, low, parent, code, latent.unit)
+        return run.step(DraftLevel(place, latent.details(level, grid.tiles[index])))
+
+    for top, planes in _finest(grid, low, 0, draft_tile, latent.unit, run):
+        show(top, planes)
 
 
 class _Writer:

@@ -26,6 +26,8 @@ STATE_LIMIT = 2**19
 """Latents are at most this large, so that products stay within 32 bits."""
 EXPECTED_ROUNDING = 22
 """What is not yet coded is expected to be rounded down from below this part of a bin, in 1/64: a dead zone."""
+DRAFT_ROUNDING = 27
+"""The same part where bins are rounded and nothing is priced: smaller bins are likelier."""
 WEIGHT_UNIT = 16
 """Weights are integers in 1/WEIGHT_UNIT bit: distortion in 1/2**16 squared bin times weight is in 1/2**20 bit."""
 
@@ -70,8 +72,7 @@ def quantise(latent: Integers, steps: Steps) -> Integers:
     Returns:
         sign(latent) * floor(|latent| / width + 1/2).
     """
-    magnitude = (np.abs(latent) * STEP_UNIT + steps.column // 2) // steps.column
-    return np.where(latent < 0, -magnitude, magnitude)
+    return _rounded(latent, steps.column, steps.column // 2)
 
 
 def beyond_dead_zone(latent: Integers, steps: Steps) -> NDArray[np.bool_]:
@@ -84,7 +85,18 @@ def beyond_dead_zone(latent: Integers, steps: Steps) -> NDArray[np.bool_]:
 
 def expected(latent: Integers, width: Integers) -> Integers:
     """What the bins of some details will probably be, with a dead zone; width: of each one's bins."""
-    magnitude = (np.abs(latent) * STEP_UNIT + width * EXPECTED_ROUNDING // 64) // width
+    return _rounded(latent, width, width * EXPECTED_ROUNDING // 64)
+
+
+def drafted(latent: Integers, steps: Steps) -> Integers:
+    """Bins of details by rounding alone, with a small dead zone that no reconstruction point lies in, [C, H, W]."""
+    rounding = np.maximum(steps.reach, DRAFT_ROUNDING)[:, None, None]
+    return _rounded(latent, steps.column, steps.column * rounding // 64)
+
+
+def _rounded(latent: Integers, width: Integers, rounding: Integers) -> Integers:
+    """Bins of a width, rounded up where less than `rounding` is missing, in 1/64 lattice unit."""
+    magnitude = (np.abs(latent) * STEP_UNIT + rounding) // width
     return np.where(latent < 0, -magnitude, magnitude)
 
 

@@ -2,7 +2,7 @@
 
     pipeline -> TileRunner.run(step) -> Step.together([step, ...]) -> tile
 
-A step is one tile through one of three operations. Steps of one key can run together, in lockstep, and give what each
+A step is one tile through one operation. Steps of one key can run together, in lockstep, and give what each
 would give alone. `DIRECT` runs each at once where it is asked for; a service passes a runner that forms batches.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from service.codec.arrays import Floats
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.tile import CodedTile, analyse, decode_tiles, encode_tiles
+from service.codec.tile import CodedTile, analyse, decode_tiles, draft_tiles, encode_tiles
 from service.codec.walk import Latent
 
 R = TypeVar("R")
@@ -28,7 +28,7 @@ class Step(ABC, Generic[R]):
     """One tile's share of work."""
 
     op: ClassVar[str]
-    """`analyse`, `encode` or `decode`."""
+    """`analyse`, `encode`, `draft`, `decode` or `synthesise`."""
 
     @property
     @abstractmethod
@@ -127,6 +127,33 @@ class Encode(Step[CodedTile]):
         """As in Step."""
         latent = _merged([s.latent for s in steps])
         return encode_tiles(latent, steps[0].model, codes_of([s.code for s in steps]), clock)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft(Step[Floats]):
+    """Latent of a tile -> planes as a decoder would have them, nothing priced; as `tile.draft_tiles`."""
+
+    op: ClassVar[str] = "draft"
+    model: Model
+    latent: Latent
+    code: int
+
+    @property
+    def key(self) -> Hashable:
+        """Model, lattice and size, not the code."""
+        return self.op, self.model.id, self.latent.unit, self.latent.size
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tile."""
+        return self.latent.size[0] * self.latent.size[1]
+
+    @classmethod
+    def together(cls, steps: Sequence[Self], clock: Clock) -> list[Floats]:
+        """As in Step."""
+        latent = _merged([s.latent for s in steps])
+        planes = draft_tiles(latent, steps[0].model, [s.code for s in steps], clock)
+        return [planes[i : i + 1] for i in range(len(steps))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,6 +92,21 @@ def encode_tiles(
     return [CodedTile(tuple(own), None if codes is None else low[i : i + 1]) for i, own in enumerate(parts)]
 
 
+def draft_tiles(latent: Latent, model: Model, codes: list[int], clock: Clock) -> Floats:
+    """What a decoder would have of N tiles if bins were rounded and nothing priced, [N, 3, H, W]; lossy.
+
+    Planes that a decoder had come out as they were.
+    """
+    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock)
+    steps, sizes = walk.low_steps(), lattice.sizes_of(*latent.size)
+    bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
+    low, parent = rebuild_lows(bins, steps), None
+    for level in reversed(range(len(latent.details))):
+        details, parent = walk.draft_level(latent.details[level], level, low, parent)
+        low = walk.finer(low, details, level, sizes[level])
+    return low
+
+
 def decode_tiles(
     parts: Sequence[Sequence[bytes]],
     model: Model,

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.codec import container, lattice, saturation
-from service.codec.arrays import Bytes8, Floats, Shorts
+from service.codec.arrays import Bytes8, Floats, Planes, Shorts
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, Header, crc32c
 from service.codec.images import Picture
 from service.codec.lattice import Area
-from service.codec.mosaic import PictureLatent, analyse_picture, encode_picture
-from service.codec.steps import Analyse, Encode, Run
+from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
+from service.codec.steps import Analyse, Draft, Encode, Run
 from service.codec.walk import Latent
 
 
@@ -50,7 +50,7 @@ class CodedPicture:
 
     parts: tuple[tuple[bytes, ...], ...]
     pixels: Bytes8 | None
-    planes: Floats | Shorts | None
+    planes: Planes | None
 
 
 def source_of(picture: Picture, unit: int, run: Run, alpha: bytes | None, keep: bool = False) -> Source:
@@ -79,23 +79,29 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
     """Code a picture at one quality code (None: lossless) -> stream and the pixels it decodes to."""
     picture, latent = source.picture, source.latent()
     pixels, size = picture.pixels, latent.size
+    if code is None:
+        return _written(source, code, _coded(latent, code, picture.grey, run, keep=False), run)
     # Overshoot matters where the picture is saturated; what an encoder met before comes from pixels.
-    clipped = code is not None and code <= saturation.LAST_CODE and not source.of_stream
-    clipped = clipped and bool(saturation.saturated(pixels).any())
+    clipped = code <= saturation.LAST_CODE and not source.of_stream and bool(saturation.saturated(pixels).any())
     coded = _coded(latent, code, picture.grey, run, keep=clipped)
-    if clipped:
-
-        def again(planes: Floats | Shorts) -> CodedPicture:
-            changed = _analyse(lambda area: area.of(planes).astype(np.float32), size, latent.unit, run)
-            return _coded(changed, code, picture.grey, run, keep=True)
-
-        coded = saturation.settle(coded, pixels, latent.unit, again)
+    if clipped and (planes := _recovered(coded, pixels, code, latent.unit, picture.grey, run)) is not None:
+        coded = _coded(_analyse(_part_of(planes), size, latent.unit, run), code, picture.grey, run, keep=False)
     return _written(source, code, coded, run)
 
 
-def write_as_is(
-    source: Source, read: Callable[[Area], Floats], code: int, run: Run
-) -> tuple[bytes, Bytes8, Floats | Shorts]:
+def _recovered(coded: CodedPicture, pixels: Bytes8, code: int, unit: int, grey: bool, run: Run) -> Planes | None:
+    """The planes that some pixels were decoded from, if they were; `coded` is what they give as they are."""
+
+    def draft(planes: Shorts) -> Planes:
+        return _drafted(_analyse(_part_of(planes), pixels.shape[:2], unit, run), code, run)
+
+    assert coded.planes is not None
+    return saturation.recover(
+        coded.planes, pixels, unit, functools.partial(_shown, unit=unit, grey=grey, run=run), draft
+    )
+
+
+def write_as_is(source: Source, read: Callable[[Area], Floats], code: int, run: Run) -> tuple[bytes, Bytes8, Planes]:
     """Code planes in a source's place, lossy; no value is taken for a bound.
 
     Args:
@@ -126,13 +132,8 @@ def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) ->
 
 
 def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool) -> CodedPicture:
-    """Code a picture; keep: with its planes, those of several tiles in 16 bits, which end 384 grey levels outside."""
-
-    def shown(planes: Floats) -> Bytes8:
-        with run.clock.room("image"):
-            pixels = lattice.to_pixels(planes, latent.unit)
-            return lattice.greyed(pixels) if grey else pixels
-
+    """Code a picture; keep: with its planes, those of several tiles in 16 bits."""
+    shown = functools.partial(_shown, unit=latent.unit, grey=grey, run=run)
     if isinstance(latent, Latent):
         tile = run.step(Encode(run.model, latent, code))
         return CodedPicture((tile.parts,), None if tile.planes is None else shown(tile.planes), tile.planes)
@@ -143,10 +144,33 @@ def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Ru
         bottom = top + rows.shape[2]
         pixels[top:bottom] = shown(rows)
         if planes is not None:
-            planes[:, :, top:bottom] = np.clip(rows, -(2**15), 2**15 - 1)
+            planes[:, :, top:bottom] = saturation.shorts(rows)
 
     parts = encode_picture(latent, code, run, show)
     return CodedPicture(parts, None if code is None else pixels, planes)
+
+
+def _drafted(latent: Latent | PictureLatent, code: int, run: Run) -> Planes:
+    """What a decoder would have of a picture if nothing were priced."""
+    if isinstance(latent, Latent):
+        return run.step(Draft(run.model, latent, code))
+    planes = np.empty((1, 3, *latent.size), np.int16)
+
+    def show(top: int, rows: Floats) -> None:
+        planes[:, :, top : top + rows.shape[2]] = saturation.shorts(rows)
+
+    draft_picture(latent, code, run, show)
+    return planes
+
+
+def _shown(planes: Planes, unit: int, grey: bool, run: Run) -> Bytes8:
+    with run.clock.room("image"):
+        pixels = lattice.to_pixels(planes, unit)
+        return lattice.greyed(pixels) if grey else pixels
+
+
+def _part_of(planes: Planes) -> Callable[[Area], Floats]:
+    return lambda area: area.of(planes).astype(np.float32)
 
 
 def _flags(picture: Picture, code: int | None) -> int:

@@ -57,7 +57,7 @@ def test_every_stage_gives_streams_the_encoder_gives_too(models, monkeypatch):
 
 
 def test_without_rest_the_first_stream_comes_back(models, monkeypatch):
-    monkeypatch.setattr(fixed_point, "OWN_ROUNDS", 1)
+    monkeypatch.setattr(fixed_point, "OWN_ROUNDS", 0)
     monkeypatch.setattr(fixed_point, "ROUNDS", 1)
     monkeypatch.setattr(fixed_point, "STAGES", ((1, 1),))
     picture, target = bright_and_dark(), codec.Target(quality=90)

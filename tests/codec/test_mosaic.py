@@ -13,8 +13,8 @@ from service.codec.arrays import Floats
 from service.codec.clock import Clock
 from service.codec.entropy import Decoder, Encoder
 from service.codec.lattice import Area
-from service.codec.level_steps import DecodeLevel, EncodeLevel, Forward, Inverse, Place
-from service.codec.mosaic import HALO, Rows, analyse_picture, decode_picture, encode_picture
+from service.codec.level_steps import DecodeLevel, DraftLevel, EncodeLevel, Forward, Inverse, Place
+from service.codec.mosaic import HALO, Rows, analyse_picture, decode_picture, draft_picture, encode_picture
 from service.codec.steps import DIRECT, Encode, Run
 from service.codec.tile import analyse
 from service.codec.walk import write_level
@@ -93,6 +93,16 @@ def test_a_picture_of_one_tile_has_the_same_parts_either_way(code, run):
     (parts,) = encode_picture(latent, code, run, lambda top, rows: None)
     alone = analyse(lattice.to_planes(pixels, unit), run.model, unit, Clock())
     assert parts == run.step(Encode(run.model, alone, code)).parts
+
+
+def test_planes_of_a_decoder_come_out_of_a_draft_as_they_were(run):
+    size, code, unit = (64, TILE + 64), 300, lattice.LOSSY_UNIT
+    shown: dict[int, Floats] = {}
+    drafted: dict[int, Floats] = {}
+    encode_picture(analyse_picture(reader_of(noise_of(*size), unit), size, unit, run), code, run, shown.__setitem__)
+    (planes,) = shown.values()
+    draft_picture(analyse_picture(lambda area: area.of(planes), size, unit, run), code, run, drafted.__setitem__)
+    np.testing.assert_array_equal(drafted[0], planes)
 
 
 @pytest.mark.parametrize("quality", [5, 10, 20])
@@ -186,6 +196,13 @@ def test_levels_together_are_each_alone_and_leave_what_they_are_given(code, leve
         for pass_, other in zip(said, own[2], strict=True):
             for mine, theirs in zip(pass_, other, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
+
+    if code is not None:
+        drafting = [DraftLevel(step.place, step.details) for step in encoding]
+        for in_company, step in zip(DraftLevel.together(drafting, Clock()), drafting, strict=True):
+            drafted = run.step(step)
+            np.testing.assert_array_equal(in_company[0], drafted[0])
+            np.testing.assert_array_equal(in_company[1], drafted[1])
 
     inverse = [
         Inverse(run.model, s.place.low, own[0], level, s.place.unit, (47, 62))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service import codec
 from service.codec.entropy import Tables
-from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, quantise
+from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted, quantise
 
 NOTHING = np.zeros(1, np.int32)
 IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, NOTHING, NOTHING, NOTHING)
@@ -55,6 +55,7 @@ def test_every_reconstruction_point_finds_its_own_bin_again(models, steps, bins,
     offsets = np.full((1, len(bins), 1), offset, np.int16)
     points = dequantise(column(bins), offsets, steps)
     assert quantise(points, steps).ravel().tolist() == bins
+    assert drafted(points, steps).ravel().tolist() == bins
     assert chosen(points, steps, models.default.tables.entropy_of(392), mean, scale, shift).ravel().tolist() == bins
 
 
@@ -105,6 +106,12 @@ def test_without_a_weight_the_nearest_bin_is_taken(models):
     latent, steps = column(range(-900, 900)), steps_of(64 * 40, outward=8, reach=0)
     taken = chosen(latent, steps, models.default.tables.entropy_of(392), 0, 0)
     np.testing.assert_array_equal(taken, quantise(latent, steps))
+
+
+def test_a_draft_rounds_up_above_37_64ths_of_a_bin_or_where_points_may_lie():
+    latent = column([0, 23, 24, 63, 64, -23, -24, 40 + 23, 40 + 24])
+    assert drafted(latent, steps_of(64 * 40, outward=8, reach=8)).ravel().tolist() == [0, 0, 1, 1, 2, 0, -1, 1, 2]
+    assert drafted(latent, steps_of(64 * 40, outward=8, reach=32)).ravel().tolist() == [0, 1, 1, 2, 2, -1, -1, 2, 2]
 
 
 def test_a_cheap_weight_moves_what_the_prior_thinks_unlikely_and_a_dear_one_does_not(models):

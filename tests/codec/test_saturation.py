@@ -1,14 +1,12 @@
 """saturation: a decoded picture is found again though its overshoot was clipped; other pictures are left alone."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from service import codec
 from service.codec import lattice, saturation
+from service.codec.arrays import Planes, Shorts
 from service.codec.target import psnr_db
-from service.codec.writer import CodedPicture
 
 UNIT = lattice.LOSSY_UNIT
 
@@ -36,70 +34,116 @@ def test_quality_of_a_saturated_picture_stays_through_generations(models, qualit
     assert min(levels_db) > levels_db[0] - 0.1
 
 
-def coded(planes: np.ndarray, name: bytes = b"") -> CodedPicture:
-    return CodedPicture(((name,),), lattice.to_pixels(planes, UNIT), planes)
-
-
 def overshooting() -> tuple[np.ndarray, np.ndarray]:
     """Planes beyond 0 ... 255 in places, and the pixels they show."""
-    planes = np.rint(np.random.default_rng(2).uniform(-140, 140, (1, 3, 8, 8))).astype(np.float32) * UNIT
-    return planes, lattice.to_pixels(planes, UNIT)
+    planes = np.rint(np.random.default_rng(2).uniform(-140, 140, (1, 3, 300, 8)) * UNIT).astype(np.float32)
+    return planes, show(planes)
+
+
+def show(planes: Planes) -> np.ndarray:
+    return lattice.to_pixels(planes, UNIT)
+
+
+def with_a_change(planes: np.ndarray) -> np.ndarray:
+    changed = planes.copy()
+    changed[0, 0, 0, 0] -= 5 * UNIT
+    return changed
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int16], ids=["one tile", "several"])
-def test_what_lies_beyond_a_saturated_pixel_is_taken_from_the_first_attempt(kind):
+def test_what_a_decoder_has_of_saturated_pixels_is_kept_and_others_move_by_what_lies_outside(kind):
     planes, pixels = overshooting()
-    almost = planes.copy()
-    almost[0, 0, 0, 0] = 5 * UNIT  # one pixel differs: the rest is recognised
     asked = []
 
-    def encode(given: np.ndarray) -> CodedPicture:
-        asked.append(given)
-        return coded(planes, b"found")
+    def draft(given: Shorts) -> Planes:
+        asked.append(given.copy())
+        return planes
 
-    first = dataclasses.replace(coded(almost), planes=almost.astype(kind))
-    assert saturation.settle(first, pixels, UNIT, encode).parts == ((b"found",),)
-    assert asked[0].dtype == kind
-    saturated = (lattice.to_planes(pixels, UNIT) <= -128 * UNIT) | (lattice.to_planes(pixels, UNIT) >= 127 * UNIT)
-    saturated[0, 0, 0, 0] = False
-    np.testing.assert_array_equal(asked[0][saturated], planes[saturated])
-    np.testing.assert_array_equal(asked[0][~saturated], lattice.to_planes(pixels, UNIT)[~saturated])
+    found = saturation.recover(with_a_change(planes).astype(kind), pixels, UNIT, show, draft)
+    np.testing.assert_array_equal(found, planes)
+    (sought,) = asked
+    assert sought.dtype == np.int16
+    # Where a decoder has what the pixels show, that is sought; the one that lies outside is asked to come back.
+    changed = np.zeros(planes.shape, np.bool_)
+    changed[0, 0, 0, 0] = True
+    beyond = (planes < -128 * UNIT) | (planes > 127 * UNIT)
+    np.testing.assert_array_equal(sought[beyond & ~changed], planes[beyond & ~changed])
+    assert np.abs(sought - planes)[~changed].max() <= UNIT // 2
+    assert sought[changed] > with_a_change(planes)[changed] + 4 * UNIT
 
 
-def test_a_picture_that_is_not_the_encoder_s_own_is_encoded_once():
+def test_what_lies_outside_is_asked_for_ever_louder():
+    """A decoder that has the same planes whatever is asked for: the bin that is wrong is pushed until it gives way."""
     planes, pixels = overshooting()
-    first = coded(planes + 9 * UNIT)
-    assert saturation.settle(first, pixels, UNIT, lambda _: pytest.fail("encoded again")) is first
+    asked = []
+
+    def draft(given: Shorts) -> Planes:
+        asked.append(int(given[0, 0, 0, 0]))
+        return with_a_change(planes)
+
+    assert saturation.recover(with_a_change(planes), pixels, UNIT, show, draft) is None
+    assert len(asked) == saturation.PATIENCE
+    steps = np.diff(asked)
+    assert (steps > 4 * UNIT).all()
+    assert (np.diff(steps) > 0).all()
 
 
-def test_a_picture_without_saturated_pixels_is_encoded_once():
+def test_the_best_of_all_drafts_is_taken():
+    planes, pixels = overshooting()
+    worse = planes.copy()
+    worse[0, :, :9] += 3 * UNIT
+    drafts = iter([worse, with_a_change(planes), *[worse] * saturation.PATIENCE])
+    found = saturation.recover(worse, pixels, UNIT, show, lambda _: next(drafts))
+    np.testing.assert_array_equal(found, with_a_change(planes))
+    assert next(drafts, None) is None
+
+
+def test_drafts_are_bounded():
+    planes, pixels = overshooting()
+    asked = []
+
+    def draft(_: Shorts) -> Planes:
+        asked.append(1)
+        better = planes.copy()
+        better[0, :, : 60 - len(asked)] += 3 * UNIT
+        return better
+
+    saturation.recover(planes + 3 * UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, show, draft)
+    assert len(asked) == saturation.ROUNDS
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 127, 128, 253, 254, 255])
+def test_bounds_are_all_that_shows_a_pixel(value):
+    low, high = (int(bound[0, 0, 0, 0]) for bound in saturation._bounds(np.full((1, 1, 3), value, np.uint8), UNIT))
+    shows = [show(np.full((1, 3, 1, 1), v, np.int16))[0, 0, 0] == value for v in range(-10000, 10000)]
+    expected = np.flatnonzero(shows) - 10000
+    assert low == (expected[0] if value > 0 else -saturation.LIMIT)
+    assert high == (expected[-1] if value < 255 else saturation.LIMIT)
+
+
+def test_a_picture_that_is_not_the_encoder_s_own_is_not_searched_for():
+    planes, pixels = overshooting()
+    draft = lambda _: pytest.fail("searched for")  # noqa: E731
+    assert saturation.recover(planes + 9 * UNIT, pixels, UNIT, show, draft) is None
+
+
+def test_a_picture_without_saturated_pixels_is_not_searched_for():
     pixels = np.full((8, 8, 3), 99, np.uint8)
-    first = coded(lattice.to_planes(pixels, UNIT))
-    assert saturation.settle(first, pixels, UNIT, lambda _: pytest.fail("encoded again")) is first
+    draft = lambda _: pytest.fail("searched for")  # noqa: E731
+    assert saturation.recover(lattice.to_planes(pixels, UNIT), pixels, UNIT, show, draft) is None
 
 
-def test_rounds_are_bounded_and_the_best_attempt_wins():
-    planes, pixels = overshooting()
-    attempts = []
-
-    def encode(given: np.ndarray) -> CodedPicture:
-        attempts.append(given)
-        worse = planes.copy()
-        worse[0, 0, 0, : 1 + len(attempts)] += 40 * UNIT
-        return coded(worse, bytes([len(attempts)]))
-
-    almost = planes.copy()
-    almost[0, 0, 0, 0] += 40 * UNIT
-    best = saturation.settle(coded(almost, b"first"), pixels, UNIT, encode)
-    assert best.parts == ((b"first",),)
-    assert len(attempts) <= saturation.ROUNDS
+def test_a_picture_that_is_saturated_throughout_is_not_searched_for():
+    pixels = np.full((8, 8, 3), 255, np.uint8)
+    draft = lambda _: pytest.fail("searched for")  # noqa: E731
+    assert saturation.recover(lattice.to_planes(pixels, UNIT) - 9 * UNIT, pixels, UNIT, show, draft) is None
 
 
-def test_a_white_page_with_other_print_is_not_taken_for_the_encoder_s_own():
-    """Most pixels of a page come out as they went in; those that are not saturated tell."""
-    pixels = np.full((16, 16, 3), 255, np.uint8)
-    pixels[4:8, 4:12] = 90
-    planes = lattice.to_planes(pixels, UNIT)
-    planes[0, :, 4:8, 4:12] += 3 * UNIT
-    first = coded(planes)
-    assert saturation.settle(first, pixels, UNIT, lambda _: pytest.fail("encoded again")) is first
+@pytest.mark.parametrize("size", [(192, 128), (128, 1088)], ids=["one tile", "two"])
+def test_a_saturated_picture_gives_its_stream_again(models, size):
+    pixels = np.tile(bright_and_dark().pixels, (2, 9, 1))[: size[0], : size[1]]
+    encoded = codec.encode(codec.Picture(pixels), models.default, codec.Target(quality=50))
+    decoded = codec.decode(encoded.stream, models).picture
+    assert saturation.saturated(decoded.pixels).any()
+    again = codec.encode(decoded, models.default, codec.Target(quality=50))
+    assert again.psnr_db == np.inf

@@ -12,7 +12,7 @@ from service import codec
 from service.codec import lattice
 from service.codec.clock import Clock
 from service.codec.container import LAST_CODE, parts_of
-from service.codec.steps import DIRECT, Analyse, Decode, Encode, Run
+from service.codec.steps import DIRECT, Analyse, Decode, Draft, Encode, Run
 from service.codec.walk import Latent
 from tests.codec.samples import pixels_of
 
@@ -67,6 +67,27 @@ def test_eight_tiles_together_are_each_alone(size, codes, models):
                 np.testing.assert_array_equal(planes, expected)
 
 
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_eight_drafts_together_are_each_alone(size, models):
+    run, model = Run(models.default, DIRECT, Clock()), models.default
+    drafting = [
+        Draft(model, run.step(step), code)
+        for step, code in zip(analyses(size, lattice.LOSSY_UNIT, model), CODES, strict=True)
+    ]
+    for together, step in zip(Draft.together(drafting, Clock()), drafting, strict=True):
+        np.testing.assert_array_equal(together, run.step(step))
+
+
+@pytest.mark.parametrize("code", CODES[:5])
+def test_planes_of_a_decoder_come_out_of_a_draft_as_they_were(code, models):
+    run, model = Run(models.default, DIRECT, Clock()), models.default
+    (step, *_) = analyses((64, 128), lattice.LOSSY_UNIT, model)
+    planes = run.step(Encode(model, run.step(step), code)).planes
+    assert planes is not None
+    drafted = run.step(Draft(model, run.step(dataclasses.replace(step, planes=planes)), code))
+    np.testing.assert_array_equal(drafted, planes)
+
+
 def test_a_damaged_tile_is_refused_in_company_too(models):
     model, run = models.default, Run(models.default, DIRECT, Clock())
     step = analyses((20, 20), lattice.LOSSY_UNIT, model)[0]
@@ -92,12 +113,15 @@ def test_a_code_is_no_part_of_a_key_but_all_that_shapes_the_graphs_is(models):
     ]
     assert dataclasses.replace(decodes[0], code=6).key == decodes[0].key
     encodes = [Encode(model, latents[0], 5), Encode(model, latents[1], None), Encode(model, latents[2], 5)]
-    steps: list[codec.Step[Any]] = [lossy, lossless, wide, *encodes, *decodes]
+    drafts = [Draft(model, latents[0], 5), Draft(model, latents[2], 5)]
+    assert dataclasses.replace(drafts[0], code=6).key == drafts[0].key
+    steps: list[codec.Step[Any]] = [lossy, lossless, wide, *encodes, *drafts, *decodes]
     assert len({step.key for step in steps}) == len(steps)
 
 
 def test_pixels_are_those_worked_on(models):
     model = models.default
     step = analyses((33, 47), lattice.LOSSY_UNIT, model)[0]
-    assert step.pixels == Encode(model, DIRECT.run(step, Clock()), 5).pixels == 33 * 47
+    latent = DIRECT.run(step, Clock())
+    assert step.pixels == Encode(model, latent, 5).pixels == Draft(model, latent, 5).pixels == 33 * 47
     assert Decode(model, (b"",), 5, (33, 47), lattice.LOSSY_UNIT, 1).pixels == 17 * 24
