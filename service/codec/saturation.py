@@ -57,7 +57,9 @@ def recover(
         draft: Planes -> those a decoder would have, nothing priced; its own come out as they were.
 
     Returns:
-        Those whose pixels differ least; None if it is the given ones, or if this is not the encoder's own output.
+        Those whose pixels differ least, None if it is the given ones or if this is not the encoder's own output. Where
+        pixels are not saturated, and some differ, the planes are those of the pixels: what was not found must not
+        leave its marks from generation to generation.
     """
     differences, clear = _differences(decoded, pixels, show), ~saturated(pixels)
     if clear.all() or (differences[clear] == 0).sum() < max(1, RECOGNISED_SHARE * clear.sum()):
@@ -71,7 +73,7 @@ def recover(
         left, since = _differences(latest, pixels, show).sum(), since + 1
         if left < least:
             best, least, since = latest, left, 0
-    return best
+    return best if best is None or least == 0 else search.shown_by(best)
 
 
 class _Search:
@@ -106,16 +108,27 @@ class _Search:
         self._last = decoded
         return self._sought
 
+    def shown_by(self, decoded: Shorts) -> Shorts:
+        """The planes of the pixels; where these are saturated, what a decoder has if it lies beyond."""
+        planes = np.empty_like(decoded)
+        for top in range(0, len(self._pixels), BAND):
+            rows = np.s_[:, :, top : top + BAND]
+            planes[rows] = np.clip(decoded[rows], *_bounds(self._pixels[top : top + BAND], self._unit, exact=True))
+        return planes
+
 
 def shorts(planes: Planes | Integers) -> Shorts:
     """Planes in 16 bits, which end half a thousand grey levels from the middle."""
     return np.clip(planes, -LIMIT, LIMIT).astype(np.int16)
 
 
-def _bounds(pixels: Bytes8, unit: int) -> tuple[Integers, Integers]:
-    """Least and greatest values that show some pixels, [1, 3, H, W]; half grey levels go to the even one."""
+def _bounds(pixels: Bytes8, unit: int, exact: bool = False) -> tuple[Integers, Integers]:
+    """Least and greatest values that show some pixels, or are exactly what they say, [1, 3, H, W].
+
+    Half grey levels show as the even one.
+    """
     middle = lattice.to_planes(pixels, unit).astype(np.int32)
-    reach = unit // 2 - middle // unit % 2
+    reach = 0 if exact else unit // 2 - middle // unit % 2
     low = np.where(middle == -lattice.CENTRE * unit, -LIMIT, middle - reach)
     return low, np.where(middle == (255 - lattice.CENTRE) * unit, LIMIT, middle + reach)
 

@@ -94,8 +94,12 @@ def test_the_best_of_all_drafts_is_taken():
     worse[0, :, :9] += 3 * UNIT
     drafts = iter([worse, with_a_change(planes), *[worse] * saturation.PATIENCE])
     found = saturation.recover(worse, pixels, UNIT, show, lambda _: next(drafts))
-    np.testing.assert_array_equal(found, with_a_change(planes))
     assert next(drafts, None) is None
+    # As something is left, it is the pixels' own planes, and what lies beyond where they are saturated.
+    own = lattice.to_planes(pixels, UNIT)
+    beyond = np.abs(planes + UNIT // 2) > 127.5 * UNIT
+    beyond[0, 0, 0, 0] = False
+    np.testing.assert_array_equal(found, np.where(beyond, planes, own))
 
 
 def test_drafts_are_bounded():
