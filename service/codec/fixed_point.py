@@ -29,7 +29,7 @@ from service.codec.target import Attempt
 from service.codec.writer import Source, reader, source_of, write_as_is, write_stream
 
 UNIT = lattice.LOSSY_UNIT
-OWN_ROUNDS = 4
+OWN_ROUNDS = 8
 """Most rounds of the encoder as it is."""
 ROUNDS = 36
 """Most rounds with pixels taken as they are."""

@@ -30,6 +30,8 @@ ROUNDS = 24
 """Most drafts."""
 PATIENCE = 8
 """Most drafts in a row of which none is better."""
+FOUND_SHARE = 0.98
+"""Share of pixels that must be shown as they are for what was found to be close to the latent they came from."""
 MOST_STUCK = 32
 """Rounds after which what stays outside weighs no more."""
 LIMIT = 2**15 - 1
@@ -58,22 +60,22 @@ def recover(
 
     Returns:
         Those whose pixels differ least, None if it is the given ones or if this is not the encoder's own output. Where
-        pixels are not saturated, and some differ, the planes are those of the pixels: what was not found must not
-        leave its marks from generation to generation.
+        many still differ, planes of unsaturated pixels are the pixels' own: what was not found must not leave its
+        marks from generation to generation.
     """
     differences, clear = _differences(decoded, pixels, show), ~saturated(pixels)
     if clear.all() or (differences[clear] == 0).sum() < max(1, RECOGNISED_SHARE * clear.sum()):
         return None
-    best, least, since = None, differences.sum(), 0
+    best, least, share, since = None, differences.sum(), 0.0, 0
     search, latest = _Search(pixels, unit), shorts(decoded)
     for _ in range(ROUNDS):
         if least == 0 or since == PATIENCE:
             break
-        latest = shorts(draft(search.next(latest)))
-        left, since = _differences(latest, pixels, show).sum(), since + 1
-        if left < least:
-            best, least, since = latest, left, 0
-    return best if best is None or least == 0 else search.shown_by(best)
+        latest, since = shorts(draft(search.next(latest))), since + 1
+        differences = _differences(latest, pixels, show)
+        if differences.sum() < least:
+            best, least, share, since = latest, differences.sum(), (differences == 0).mean(), 0
+    return best if best is None or share >= FOUND_SHARE else search.shown_by(best)
 
 
 class _Search:

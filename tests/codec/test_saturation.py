@@ -95,11 +95,18 @@ def test_the_best_of_all_drafts_is_taken():
     drafts = iter([worse, with_a_change(planes), *[worse] * saturation.PATIENCE])
     found = saturation.recover(worse, pixels, UNIT, show, lambda _: next(drafts))
     assert next(drafts, None) is None
-    # As something is left, it is the pixels' own planes, and what lies beyond where they are saturated.
+    np.testing.assert_array_equal(found, with_a_change(planes))
+
+
+def test_where_many_pixels_are_not_found_their_own_planes_are_taken_and_what_lies_beyond_saturated_ones():
+    planes, pixels = overshooting()
+    worse = planes.copy()
+    worse[0, :, :9] += 3 * UNIT
+    found = saturation.recover(worse + UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, show, lambda _: worse)
     own = lattice.to_planes(pixels, UNIT)
-    beyond = np.abs(planes + UNIT // 2) > 127.5 * UNIT
-    beyond[0, 0, 0, 0] = False
-    np.testing.assert_array_equal(found, np.where(beyond, planes, own))
+    low, high = own == -128 * UNIT, own == 127 * UNIT
+    expected = np.where(low, np.minimum(worse, own), np.where(high, np.maximum(worse, own), own))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_drafts_are_bounded():
