@@ -104,23 +104,29 @@ class Analyse(Step[Latent]):
 
 
 @dataclass(frozen=True, eq=False)
-class Encode(Step[CodedTile]):
+class _OfLatent(Step[R]):
+    """What is done with the latent of a tile."""
+
+    model: Model
+    latent: Latent
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tile."""
+        return self.latent.size[0] * self.latent.size[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Encode(_OfLatent[CodedTile]):
     """Latent of a tile -> its parts at a quality code, None: lossless."""
 
     op: ClassVar[str] = "encode"
-    model: Model
-    latent: Latent
     code: int | None
 
     @property
     def key(self) -> Hashable:
         """Model, lattice, losslessness and size, not the code."""
         return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the tile."""
-        return self.latent.size[0] * self.latent.size[1]
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[CodedTile]:
@@ -130,23 +136,16 @@ class Encode(Step[CodedTile]):
 
 
 @dataclass(frozen=True, eq=False)
-class Draft(Step[Floats]):
+class Draft(_OfLatent[Floats]):
     """Latent of a tile -> planes as a decoder would have them, nothing priced; as `tile.draft_tiles`."""
 
     op: ClassVar[str] = "draft"
-    model: Model
-    latent: Latent
     code: int
 
     @property
     def key(self) -> Hashable:
         """Model, lattice and size, not the code."""
         return self.op, self.model.id, self.latent.unit, self.latent.size
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the tile."""
-        return self.latent.size[0] * self.latent.size[1]
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[Floats]:
