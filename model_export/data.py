@@ -1,7 +1,9 @@
 """Folders and tar files of pictures -> random crops.
 
 Pictures are decoded once and kept as bytes; crops are cut from them at random places, flipped, turned, and now
-and then halved in size, so that one set of pictures shows several scales.
+and then halved in size, so that one set of pictures shows several scales. Some lose half of their chroma's resolution,
+as most photographs have at some time, in a JPEG file or a scanner, and pictures that were reduced since then no longer
+show. A few lose their colours.
 """
 
 from __future__ import annotations
@@ -20,6 +22,15 @@ from torch import Tensor
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 HALVED_SHARE = 0.15
 """Share of crops cut twice as large and averaged down."""
+GREY_SHARE = 0.04
+"""Share of crops made grey."""
+SUBSAMPLED_SHARE = 0.35
+"""Share of crops whose chroma is subsampled and interpolated again."""
+ROWS_KEPT_SHARE = 0.25
+"""Share of these that keep all rows: 4:2:2 instead of 4:2:0."""
+INTERPOLATIONS, INTERPOLATION_SHARES = ("co-sited", "centred", "repeated"), (0.5, 0.25, 0.25)
+TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+"""JFIF's Y, Cb and Cr of red, green and blue."""
 
 Picture = NDArray[np.uint8]
 
@@ -94,11 +105,57 @@ def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.ui
     if cut > side:
         wide = piece.reshape(side, 2, side, 2, 3).astype(np.uint16)
         piece = ((wide.sum((1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+    if rng.random() < GREY_SHARE:
+        piece = np.repeat(np.rint(piece @ TO_YCC[0]).astype(np.uint8)[..., None], 3, -1)
+    elif rng.random() < SUBSAMPLED_SHARE:
+        axes = (1,) if rng.random() < ROWS_KEPT_SHARE else (0, 1)
+        piece = subsampled(piece, axes, INTERPOLATIONS[rng.choice(len(INTERPOLATIONS), p=INTERPOLATION_SHARES)])
     if rng.random() < 0.5:
         piece = piece[:, ::-1]
     if rng.random() < 0.25:
         piece = piece.transpose(1, 0, 2)
     return piece
+
+
+def subsampled(picture: Picture, axes: tuple[int, ...], interpolation: str) -> Picture:
+    """A picture, [H, W, 3] of even sides, as it comes back from half as much chroma.
+
+    Args:
+        picture: RGB.
+        axes: Axes along which chroma is halved.
+        interpolation: `co-sited`: every other sample is kept (of the mean with its neighbours), those between are the
+            mean of two; `centred`: means of two, between them three parts of the nearer and one of the other, as JPEG
+            decoders do; `repeated`: means of two, twice.
+    """
+    ycc = picture @ TO_YCC.T
+    chroma = ycc[..., 1:]
+    for axis in axes:
+        chroma = np.moveaxis(_fewer(np.moveaxis(chroma, axis, 0), interpolation), 0, axis)
+    chroma = np.rint(chroma)
+    for axis in axes:
+        chroma = np.moveaxis(_more(np.moveaxis(chroma, axis, 0), interpolation), 0, axis)
+    ycc = np.concatenate([np.rint(ycc[..., :1]), np.rint(chroma)], -1)
+    return np.clip(np.rint(ycc @ np.linalg.inv(TO_YCC).T), 0, 255).astype(np.uint8)
+
+
+def _fewer(samples: NDArray[np.float64], interpolation: str) -> NDArray[np.float64]:
+    """Every other sample along the first axis."""
+    even, odd = samples[::2], samples[1::2]
+    if interpolation == "co-sited":
+        return even / 2 + (odd + np.concatenate([odd[:1], odd[:-1]])) / 4
+    return (even + odd) / 2
+
+
+def _more(samples: NDArray[np.float64], interpolation: str) -> NDArray[np.float64]:
+    """Twice as many samples along the first axis."""
+    before, after = np.concatenate([samples[:1], samples[:-1]]), np.concatenate([samples[1:], samples[-1:]])
+    if interpolation == "co-sited":
+        pair = samples, (samples + after) / 2
+    elif interpolation == "centred":
+        pair = (3 * samples + before) / 4, (3 * samples + after) / 4
+    else:
+        pair = samples, samples
+    return np.stack(pair, 1).reshape(-1, *samples.shape[1:])
 
 
 def batches(

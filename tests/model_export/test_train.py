@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from model_export.config import TINY
-from model_export.data import batches, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.prior import by_phase
 from model_export.quantiser import LOSSLESS_POSITION
@@ -100,18 +98,6 @@ def test_mixed_precision_is_near_full_precision_and_never_used_in_exact_mode():
     exact = model(picture, code).bits
     model.mixed = False
     assert torch.equal(model(picture, code).bits, exact)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_wide_crops_have_twice_the_side_and_a_quarter_of_the_number(share):
-    pictures = synthetic_pictures(2, 64)
-    batch = next(batches(pictures, 32, 8, np.random.default_rng(0), share))
-    assert tuple(batch.shape) == ((2, 3, 64, 64) if share else (8, 3, 32, 32))
-
-
-def test_pictures_too_small_for_wide_crops_give_plain_ones():
-    batch = next(batches(synthetic_pictures(2, 48), 32, 8, np.random.default_rng(0), 1.0))
-    assert tuple(batch.shape) == (8, 3, 32, 32)
 
 
 def test_the_learning_rate_warms_up_and_cools_down():

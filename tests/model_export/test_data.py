@@ -1,0 +1,71 @@
+"""data: crops have the size asked for, and some the chroma of pictures that came out of a file with less of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model_export import data
+from model_export.data import TO_YCC, batches, subsampled, synthetic_pictures
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_wide_crops_have_twice_the_side_and_a_quarter_of_the_number(share):
+    pictures = synthetic_pictures(2, 64)
+    batch = next(batches(pictures, 32, 8, np.random.default_rng(0), share))
+    assert tuple(batch.shape) == ((2, 3, 64, 64) if share else (8, 3, 32, 32))
+
+
+def test_pictures_too_small_for_wide_crops_give_plain_ones():
+    batch = next(batches(synthetic_pictures(2, 48), 32, 8, np.random.default_rng(0), 1.0))
+    assert tuple(batch.shape) == (8, 3, 32, 32)
+
+
+def colourful(seed: int = 0) -> data.Picture:
+    """Random colours, away from both ends."""
+    return np.random.default_rng(seed).integers(64, 192, (16, 24, 3)).astype(np.uint8)
+
+
+def chroma_of(picture: data.Picture) -> np.ndarray:
+    return (picture @ TO_YCC.T)[..., 1:]
+
+
+@pytest.mark.parametrize("interpolation", data.INTERPOLATIONS)
+@pytest.mark.parametrize("axes", [(0, 1), (1,)])
+def test_luma_stays_where_chroma_is_subsampled(axes, interpolation):
+    picture = colourful()
+    result = subsampled(picture, axes, interpolation)
+    assert result.dtype == np.uint8
+    assert result.shape == picture.shape
+    assert np.abs((result.astype(int) - picture) @ TO_YCC[0]).max() < 2
+
+
+@pytest.mark.parametrize("interpolation", ["co-sited", "repeated"])
+@pytest.mark.parametrize("axes", [(0, 1), (1,)])
+def test_every_other_sample_of_subsampled_chroma_follows_from_the_others(axes, interpolation):
+    chroma = chroma_of(subsampled(colourful(), axes, interpolation))
+    for axis in (0, 1):
+        turned = np.moveaxis(chroma, axis, 0)
+        before, between, after = turned[:-2:2], turned[1:-1:2], turned[2::2]
+        left = np.abs(between - ((before + after) / 2 if interpolation == "co-sited" else before)).mean()
+        assert left < 1.2 if axis in axes else left > 8
+
+
+def test_centred_samples_lie_a_quarter_of_the_way_to_the_next():
+    steps = np.repeat(np.arange(6) * 20 + 64, 4)[None, :, None] * np.ones((4, 1, 1)) * [0, 0, 1] + [128, 128, 0]
+    result = subsampled(steps.astype(np.uint8), (0, 1), "centred")
+    coarse = chroma_of(steps.astype(np.uint8))[0].reshape(-1, 2, 2).mean(1)
+    between = np.stack([(3 * coarse[1:] + coarse[:-1]) / 4, (3 * coarse[:-1] + coarse[1:]) / 4], 1)
+    np.testing.assert_allclose(chroma_of(result)[0, 2::2], between[:, 0], atol=1.2)
+    np.testing.assert_allclose(chroma_of(result)[0, 1:-1:2], between[:, 1], atol=1.2)
+
+
+def test_some_crops_are_grey_and_some_have_less_chroma():
+    rng = np.random.default_rng(3)
+    picture = np.random.default_rng(4).integers(64, 192, (32, 32, 3)).astype(np.uint8)
+    crops = [data.crop(picture, 32, rng) for _ in range(400)]
+    grey = np.mean([(np.ptp(crop, axis=-1) == 0).all() for crop in crops])
+    rough = np.std(chroma_of(picture), axis=(0, 1)).sum()
+    softer = np.mean([np.std(chroma_of(crop), axis=(0, 1)).sum() < 0.85 * rough for crop in crops])
+    assert grey == pytest.approx(data.GREY_SHARE, abs=0.03)
+    assert softer == pytest.approx(data.GREY_SHARE + (1 - data.GREY_SHARE) * data.SUBSAMPLED_SHARE, abs=0.08)
