@@ -81,8 +81,12 @@ class Rows:
         return np.concatenate(cut, 2)
 
     def forget(self, before: int) -> None:
-        """Drop what lies above a row, in the pieces it came in."""
-        self._kept = [(start, rows) for start, rows in self._kept if start + rows.shape[2] > before]
+        """Drop what lies above a row."""
+        kept = [(start, rows) for start, rows in self._kept if start + rows.shape[2] > before]
+        if kept and kept[0][0] < before:
+            start, rows = kept[0]
+            kept[0] = before, rows[:, :, before - start :].copy()
+        self._kept = kept
 
 
 @dataclass(frozen=True)
@@ -330,9 +334,9 @@ def _finer(
     for number, (row, (low, handed)) in enumerate(zip(grid.rows, rows, strict=True)):
         band, coded = grid.band(number, level + 1), np.empty((1, 9, *low.shape[2:]), np.float32)
         parents.append(list[Bytes8 | None]())
-        for (index, tile), parent in zip(row, handed, strict=True):
+        for index, tile in row:
             area = tile.area(level + 1).within(band)
-            area.of(coded)[:], handed_on = code(level, index, area.of(low), parent)
+            area.of(coded)[:], handed_on = code(level, index, area.of(low), handed.pop(0))  # a tile's goes once used
             parents[-1].append(handed_on)
         if inverted:
             lows.append(low)
