@@ -30,8 +30,6 @@ ROUNDS = 24
 """Most drafts."""
 PATIENCE = 8
 """Most drafts in a row of which none is better."""
-FOUND_SHARE = 0.98
-"""Share of pixels that must be shown as they are for what was found to be close to the latent they came from."""
 MOST_STUCK = 32
 """Rounds after which what stays outside weighs no more."""
 LIMIT = 2**15 - 1
@@ -59,14 +57,12 @@ def recover(
         draft: Planes -> those a decoder would have, nothing priced; its own come out as they were.
 
     Returns:
-        Those whose pixels differ least, None if it is the given ones or if this is not the encoder's own output. Where
-        many still differ, planes of unsaturated pixels are the pixels' own: what was not found must not leave its
-        marks from generation to generation.
+        Those whose pixels differ least; None if it is the given ones or if this is not the encoder's own output.
     """
     differences, clear = _differences(decoded, pixels, show), ~saturated(pixels)
     if clear.all() or (differences[clear] == 0).sum() < max(1, RECOGNISED_SHARE * clear.sum()):
         return None
-    best, least, share, since = None, differences.sum(), 0.0, 0
+    best, least, since = None, differences.sum(), 0
     search, latest = _Search(pixels, unit), shorts(decoded)
     for _ in range(ROUNDS):
         if least == 0 or since == PATIENCE:
@@ -74,8 +70,8 @@ def recover(
         latest, since = shorts(draft(search.next(latest))), since + 1
         differences = _differences(latest, pixels, show)
         if differences.sum() < least:
-            best, least, share, since = latest, differences.sum(), (differences == 0).mean(), 0
-    return best if best is None or share >= FOUND_SHARE else search.shown_by(best)
+            best, least, since = latest, differences.sum(), 0
+    return best
 
 
 class _Search:
@@ -110,27 +106,19 @@ class _Search:
         self._last = decoded
         return self._sought
 
-    def shown_by(self, decoded: Shorts) -> Shorts:
-        """The planes of the pixels; where these are saturated, what a decoder has if it lies beyond."""
-        planes = np.empty_like(decoded)
-        for top in range(0, len(self._pixels), BAND):
-            rows = np.s_[:, :, top : top + BAND]
-            planes[rows] = np.clip(decoded[rows], *_bounds(self._pixels[top : top + BAND], self._unit, exact=True))
-        return planes
-
 
 def shorts(planes: Planes | Integers) -> Shorts:
     """Planes in 16 bits, which end half a thousand grey levels from the middle."""
     return np.clip(planes, -LIMIT, LIMIT).astype(np.int16)
 
 
-def _bounds(pixels: Bytes8, unit: int, exact: bool = False) -> tuple[Integers, Integers]:
-    """Least and greatest values that show some pixels, or are exactly what they say, [1, 3, H, W].
+def _bounds(pixels: Bytes8, unit: int) -> tuple[Integers, Integers]:
+    """Least and greatest values that show some pixels, [1, 3, H, W].
 
     Half grey levels show as the even one.
     """
     middle = lattice.to_planes(pixels, unit).astype(np.int32)
-    reach = 0 if exact else unit // 2 - middle // unit % 2
+    reach = unit // 2 - middle // unit % 2
     low = np.where(middle == -lattice.CENTRE * unit, -LIMIT, middle - reach)
     return low, np.where(middle == (255 - lattice.CENTRE) * unit, LIMIT, middle + reach)
 

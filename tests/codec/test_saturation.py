@@ -98,17 +98,6 @@ def test_the_best_of_all_drafts_is_taken():
     np.testing.assert_array_equal(found, with_a_change(planes))
 
 
-def test_where_many_pixels_are_not_found_their_own_planes_are_taken_and_what_lies_beyond_saturated_ones():
-    planes, pixels = overshooting()
-    worse = planes.copy()
-    worse[0, :, :9] += 3 * UNIT
-    found = saturation.recover(worse + UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, show, lambda _: worse)
-    own = lattice.to_planes(pixels, UNIT)
-    low, high = own == -128 * UNIT, own == 127 * UNIT
-    expected = np.where(low, np.minimum(worse, own), np.where(high, np.maximum(worse, own), own))
-    np.testing.assert_array_equal(found, expected)
-
-
 def test_drafts_are_bounded():
     planes, pixels = overshooting()
     asked = []
