@@ -27,7 +27,8 @@ def colourful(seed: int = 0) -> data.Picture:
 
 
 def chroma_of(picture: data.Picture) -> np.ndarray:
-    return (picture @ TO_YCC.T)[..., 1:]
+    ycc: np.ndarray = picture @ TO_YCC.T
+    return ycc[..., 1:]
 
 
 @pytest.mark.parametrize("interpolation", data.INTERPOLATIONS)
