@@ -31,6 +31,7 @@ ROWS_KEPT_SHARE = 0.25
 INTERPOLATIONS, INTERPOLATION_SHARES = ("co-sited", "centred", "repeated"), (0.5, 0.25, 0.25)
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 """JFIF's Y, Cb and Cr of red, green and blue."""
+FROM_YCC = np.linalg.inv(TO_YCC)
 
 Picture = NDArray[np.uint8]
 
@@ -96,7 +97,7 @@ def synthetic_pictures(count: int, side: int, seed: int = 0) -> list[Picture]:
 
 
 def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One random crop, [side, side, 3], flipped and turned at random."""
+    """One random crop, [side, side, 3], of fewer colours now and then, flipped and turned at random."""
     cut = side
     if min(picture.shape[:2]) >= 2 * side and rng.random() < HALVED_SHARE:
         cut = 2 * side
@@ -134,8 +135,8 @@ def subsampled(picture: Picture, axes: tuple[int, ...], interpolation: str) -> P
     chroma = np.rint(chroma)
     for axis in axes:
         chroma = np.moveaxis(_more(np.moveaxis(chroma, axis, 0), interpolation), 0, axis)
-    ycc = np.concatenate([np.rint(ycc[..., :1]), np.rint(chroma)], -1)
-    return np.clip(np.rint(ycc @ np.linalg.inv(TO_YCC).T), 0, 255).astype(np.uint8)
+    ycc = np.rint(np.concatenate([ycc[..., :1], chroma], -1))
+    return np.clip(np.rint(ycc @ FROM_YCC.T), 0, 255).astype(np.uint8)
 
 
 def _fewer(samples: NDArray[np.float64], interpolation: str) -> NDArray[np.float64]:

@@ -67,10 +67,10 @@ def recover(
     for _ in range(ROUNDS):
         if least == 0 or since == PATIENCE:
             break
-        latest, since = shorts(draft(search.next(latest))), since + 1
-        differences = _differences(latest, pixels, show)
-        if differences.sum() < least:
-            best, least, since = latest, differences.sum(), 0
+        latest = shorts(draft(search.next(latest)))
+        left, since = _differences(latest, pixels, show).sum(), since + 1
+        if left < least:
+            best, least, since = latest, left, 0
     return best
 
 
