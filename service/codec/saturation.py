@@ -5,7 +5,8 @@ by more than bins allow for, and quality would fall with every generation. So an
 output, because many pixels come out exactly as they went in, looks for planes that are both: what a decoder can have,
 and within half a grey level of every pixel, or anywhere beyond a saturated one. Each round drafts what a decoder would
 have of the planes sought, and moves these by how much that lies outside; as a rule it ends with the very latent the
-picture was decoded from, and else with one close by.
+picture was decoded from, and else with one close by. So that what is not found does not grow from generation to
+generation, late rounds do not look far beyond saturated pixels.
 
 Sources: J. Douglas and H. Rachford, "On the Numerical Solution of Heat Conduction Problems in Two and Three Space
 Variables", 1956; V. Elser, I. Rankenburg and P. Thibault, "Searching with iterated maps", PNAS 104(2), 2007.
@@ -28,6 +29,10 @@ LAST_CODE = container.code_of(90)
 """Above quality 90 bins are too narrow to survive the rounding of pixels, clipped or not."""
 ROUNDS = 24
 """Most drafts."""
+FAR_ROUNDS = 12
+"""Drafts before those that are kept near saturated pixels: enough to find most of what is found at all."""
+NEAR_BINS = 2
+"""How far beyond saturated pixels later drafts look, in bins of the finest details."""
 PATIENCE = 8
 """Most drafts in a row of which none is better."""
 MOST_STUCK = 32
@@ -45,7 +50,12 @@ def saturated(pixels: Bytes8) -> NDArray[np.bool_]:
 
 
 def recover(
-    decoded: Planes, pixels: Bytes8, unit: int, show: Callable[[Planes], Bytes8], draft: Callable[[Shorts], Planes]
+    decoded: Planes,
+    pixels: Bytes8,
+    unit: int,
+    bin_width: int,
+    show: Callable[[Planes], Bytes8],
+    draft: Callable[[Shorts], Planes],
 ) -> Shorts | None:
     """Look for planes that a decoder can have and that show the given pixels.
 
@@ -53,6 +63,7 @@ def recover(
         decoded: What a decoder has of the pixels encoded as they are, lossy, [1, 3, H, W].
         pixels: [H, W, 3].
         unit: Lattice units in a grey level.
+        bin_width: Of the finest details, in lattice units.
         show: Planes -> the pixels a decoder shows.
         draft: Planes -> those a decoder would have, nothing priced; its own come out as they were.
 
@@ -64,10 +75,10 @@ def recover(
         return None
     best, least, since = None, differences.sum(), 0
     search, latest = _Search(pixels, unit), shorts(decoded)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         if least == 0 or since == PATIENCE:
             break
-        latest = shorts(draft(search.next(latest)))
+        latest = shorts(draft(search.next(latest, LIMIT if number < FAR_ROUNDS else NEAR_BINS * bin_width)))
         left, since = _differences(latest, pixels, show).sum(), since + 1
         if left < least:
             best, least, since = latest, left, 0
@@ -87,8 +98,8 @@ class _Search:
         self._sought, self._last = shorts(lattice.to_planes(pixels, unit)), np.empty(0, np.int16)
         self._stuck = np.zeros(self._sought.shape, np.int16)
 
-    def next(self, decoded: Shorts) -> Shorts:
-        """The planes to draft next, given what a decoder has of those before.
+    def next(self, decoded: Shorts, beyond: int) -> Shorts:
+        """The planes to draft next, at most so far beyond saturated pixels, given what a decoder has of those before.
 
         Sought planes become what a decoder has, plus how far these reflected in it lie outside; that grows round by
         round until a bin changes. Where nothing has changed for a while, it grows faster.
@@ -97,7 +108,7 @@ class _Search:
         for top in range(0, len(self._pixels), BAND):
             rows = np.s_[:, :, top : top + BAND]
             has, stuck = decoded[rows].astype(np.int32), self._stuck[rows]
-            low, high = _bounds(self._pixels[top : top + BAND], self._unit)
+            low, high = _bounds(self._pixels[top : top + BAND], self._unit, beyond)
             outside = np.clip(has, low, high) - has
             stuck[:] = np.where((outside != 0) & (decoded[rows] == last[rows]), np.minimum(stuck + 1, MOST_STUCK), 0)
             reflected = 2 * has - self._sought[rows]
@@ -112,15 +123,16 @@ def shorts(planes: Planes | Integers) -> Shorts:
     return np.clip(planes, -LIMIT, LIMIT).astype(np.int16)
 
 
-def _bounds(pixels: Bytes8, unit: int) -> tuple[Integers, Integers]:
-    """Least and greatest values that show some pixels, [1, 3, H, W].
+def _bounds(pixels: Bytes8, unit: int, beyond: int = LIMIT) -> tuple[Integers, Integers]:
+    """Least and greatest values that show some pixels, [1, 3, H, W], at most so far beyond saturated ones.
 
     Half grey levels show as the even one.
     """
     middle = lattice.to_planes(pixels, unit).astype(np.int32)
     reach = unit // 2 - middle // unit % 2
-    low = np.where(middle == -lattice.CENTRE * unit, -LIMIT, middle - reach)
-    return low, np.where(middle == (255 - lattice.CENTRE) * unit, LIMIT, middle + reach)
+    black, white = -lattice.CENTRE * unit, (255 - lattice.CENTRE) * unit
+    low = np.where(middle == black, max(black - beyond, -LIMIT), middle - reach)
+    return low, np.where(middle == white, min(white + beyond, LIMIT), middle + reach)
 
 
 def _differences(planes: Planes, pixels: Bytes8, show: Callable[[Planes], Bytes8]) -> Integers:

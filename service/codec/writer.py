@@ -17,6 +17,7 @@ from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, Header, cr
 from service.codec.images import Picture
 from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
+from service.codec.quantise import STEP_UNIT
 from service.codec.steps import Analyse, Draft, Encode, Run
 from service.codec.walk import Latent
 
@@ -96,9 +97,9 @@ def _recovered(coded: CodedPicture, pixels: Bytes8, code: int, unit: int, grey: 
         return _drafted(_analyse(_part_of(planes), pixels.shape[:2], unit, run), code, run)
 
     assert coded.planes is not None
-    return saturation.recover(
-        coded.planes, pixels, unit, functools.partial(_shown, unit=unit, grey=grey, run=run), draft
-    )
+    bin_width = int(run.model.tables.steps[code, 0, 3:].min()) // STEP_UNIT
+    shown = functools.partial(_shown, unit=unit, grey=grey, run=run)
+    return saturation.recover(coded.planes, pixels, unit, bin_width, shown, draft)
 
 
 def write_as_is(source: Source, read: Callable[[Area], Floats], code: int, run: Run) -> tuple[bytes, Bytes8, Planes]:

@@ -9,6 +9,7 @@ from service.codec.arrays import Planes, Shorts
 from service.codec.target import psnr_db
 
 UNIT = lattice.LOSSY_UNIT
+BIN = 5 * UNIT
 
 
 def bright_and_dark() -> codec.Picture:
@@ -59,7 +60,7 @@ def test_what_a_decoder_has_of_saturated_pixels_is_kept_and_others_move_by_what_
         asked.append(given.copy())
         return planes
 
-    found = saturation.recover(with_a_change(planes).astype(kind), pixels, UNIT, show, draft)
+    found = saturation.recover(with_a_change(planes).astype(kind), pixels, UNIT, BIN, show, draft)
     np.testing.assert_array_equal(found, planes)
     (sought,) = asked
     assert sought.dtype == np.int16
@@ -81,7 +82,7 @@ def test_what_lies_outside_is_asked_for_ever_louder():
         asked.append(int(given[0, 0, 0, 0]))
         return with_a_change(planes)
 
-    assert saturation.recover(with_a_change(planes), pixels, UNIT, show, draft) is None
+    assert saturation.recover(with_a_change(planes), pixels, UNIT, BIN, show, draft) is None
     assert len(asked) == saturation.PATIENCE
     steps = np.diff(asked)
     assert (steps > 4 * UNIT).all()
@@ -93,9 +94,29 @@ def test_the_best_of_all_drafts_is_taken():
     worse = planes.copy()
     worse[0, :, :9] += 3 * UNIT
     drafts = iter([worse, with_a_change(planes), *[worse] * saturation.PATIENCE])
-    found = saturation.recover(worse, pixels, UNIT, show, lambda _: next(drafts))
+    found = saturation.recover(worse, pixels, UNIT, BIN, show, lambda _: next(drafts))
     assert next(drafts, None) is None
     np.testing.assert_array_equal(found, with_a_change(planes))
+
+
+def test_late_drafts_look_no_further_beyond_saturated_pixels_than_two_bins():
+    """A decoder that overshoots by 12 grey levels and has one pixel wrong throughout."""
+    pixels = np.full((8, 8, 3), 255, np.uint8)
+    pixels[:4] = 99
+    planes = lattice.to_planes(pixels, UNIT)
+    planes[0, :, 4:] += 12 * UNIT
+    wrong, farthest = with_a_change(planes), []
+
+    def draft(given: Shorts) -> Planes:
+        farthest.append(int(given.max()) - 127 * UNIT)
+        better = wrong.copy()
+        better[0, 0, 0, 0] += len(farthest) * UNIT // 8
+        return better
+
+    saturation.recover(wrong, pixels, UNIT, BIN, show, draft)
+    early, late = farthest[: saturation.FAR_ROUNDS], farthest[saturation.FAR_ROUNDS :]
+    assert min(early) == 12 * UNIT
+    assert max(late) <= saturation.NEAR_BINS * BIN
 
 
 def test_drafts_are_bounded():
@@ -108,7 +129,7 @@ def test_drafts_are_bounded():
         better[0, :, : 60 - len(asked)] += 3 * UNIT
         return better
 
-    saturation.recover(planes + 3 * UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, show, draft)
+    saturation.recover(planes + 3 * UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, BIN, show, draft)
     assert len(asked) == saturation.ROUNDS
 
 
@@ -127,12 +148,12 @@ def never(_: Shorts) -> Planes:
 
 def test_a_picture_that_is_not_the_encoder_s_own_is_not_searched_for():
     planes, pixels = overshooting()
-    assert saturation.recover(planes + 9 * UNIT, pixels, UNIT, show, never) is None
+    assert saturation.recover(planes + 9 * UNIT, pixels, UNIT, BIN, show, never) is None
 
 
 def test_a_picture_without_saturated_pixels_is_not_searched_for():
     pixels = np.full((8, 8, 3), 99, np.uint8)
-    assert saturation.recover(lattice.to_planes(pixels, UNIT), pixels, UNIT, show, never) is None
+    assert saturation.recover(lattice.to_planes(pixels, UNIT), pixels, UNIT, BIN, show, never) is None
 
 
 def test_a_white_page_with_other_print_is_not_taken_for_the_encoder_s_own():
@@ -141,12 +162,12 @@ def test_a_white_page_with_other_print_is_not_taken_for_the_encoder_s_own():
     pixels[4:8, 4:12] = 90
     planes = lattice.to_planes(pixels, UNIT)
     planes[0, :, 4:8, 4:12] += 3 * UNIT
-    assert saturation.recover(planes, pixels, UNIT, show, never) is None
+    assert saturation.recover(planes, pixels, UNIT, BIN, show, never) is None
 
 
 def test_a_picture_that_is_saturated_throughout_is_not_searched_for():
     pixels = np.full((8, 8, 3), 255, np.uint8)
-    assert saturation.recover(lattice.to_planes(pixels, UNIT) - 9 * UNIT, pixels, UNIT, show, never) is None
+    assert saturation.recover(lattice.to_planes(pixels, UNIT) - 9 * UNIT, pixels, UNIT, BIN, show, never) is None
 
 
 @pytest.mark.parametrize("size", [(192, 128), (128, 1088)], ids=["one tile", "two"])
