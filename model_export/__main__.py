@@ -1,4 +1,4 @@
-"""`python -m model_export`: train, export, verify, golden, compact, evaluate."""
+"""`python -m model_export`: train, mix, compact, validate, export, verify, golden, evaluate."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import torch
+
 from model_export import evaluate
+from model_export.checkpoint import load_average, mix, save_compact
 from model_export.config import TINY, ModelConfig
 from model_export.data import Picture, read_pictures
 from model_export.export import Provenance, export, golden_picture
-from model_export.train import PARTS, TrainSettings, load_average, save_compact, train
+from model_export.train import PARTS, TrainSettings, train
+from model_export.validate import compare
 from model_export.verify import verify_bijection
 from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models
 from service.codec.golden import golden_check, write_golden
@@ -61,6 +65,16 @@ def parser() -> argparse.ArgumentParser:
     c = commands.add_parser("compact", help="checkpoint -> averaged weights in float16")
     c.add_argument("source", type=Path)
     c.add_argument("target", type=Path)
+    m = commands.add_parser("mix", help="weights between those a run started from and those it ended with")
+    m.add_argument("start", type=Path)
+    m.add_argument("run", type=Path)
+    m.add_argument("target", type=Path)
+    m.add_argument("--share", type=float, default=0.75, help="of the run")
+    m.add_argument("--last", action="store_true", help="the run's last weights instead of their average")
+    w = commands.add_parser("validate", help="estimated rates of checkpoints, beside JPEG 2000")
+    w.add_argument("checkpoints", type=Path, nargs="+")
+    w.add_argument("--valid", type=Path, nargs="+", required=True, help="pictures: folders and tar files")
+    w.add_argument("--threads", type=int, default=1)
     commands.add_parser("evaluate", help="rate-distortion, lossless and generation figures", add_help=False)
     return top
 
@@ -109,6 +123,11 @@ def main(arguments: list[str]) -> int:
         run_export(options)
     elif options.command == "compact":
         save_compact(options.source, options.target)
+    elif options.command == "mix":
+        mix(options.start, options.run, options.target, options.share, options.last)
+    elif options.command == "validate":
+        torch.set_num_threads(options.threads)
+        compare(options.checkpoints, options.valid)
     else:
         run_check(options)
     return 0

@@ -107,7 +107,7 @@ def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.ui
         wide = piece.reshape(side, 2, side, 2, 3).astype(np.uint16)
         piece = ((wide.sum((1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
     if rng.random() < GREY_SHARE:
-        piece = np.repeat(np.rint(piece @ TO_YCC[0]).astype(np.uint8)[..., None], 3, -1)
+        piece = greyed(piece)
     elif rng.random() < SUBSAMPLED_SHARE:
         axes = (1,) if rng.random() < ROWS_KEPT_SHARE else (0, 1)
         piece = subsampled(piece, axes, INTERPOLATIONS[rng.choice(len(INTERPOLATIONS), p=INTERPOLATION_SHARES)])
@@ -116,6 +116,11 @@ def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.ui
     if rng.random() < 0.25:
         piece = piece.transpose(1, 0, 2)
     return piece
+
+
+def greyed(picture: Picture) -> Picture:
+    """A picture, [H, W, 3], without its colours."""
+    return np.repeat(np.rint(picture @ TO_YCC[0]).astype(np.uint8)[..., None], 3, -1)
 
 
 def subsampled(picture: Picture, axes: tuple[int, ...], interpolation: str) -> Picture:

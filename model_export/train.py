@@ -8,41 +8,36 @@ A run is a time budget; it can be stopped and resumed from its one checkpoint fi
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from model_export.checkpoint import Progress, begin_from, resume, save_checkpoint
 from model_export.config import ModelConfig
-from model_export.data import Picture, batches, read_pictures, synthetic_pictures, to_tensor
-from model_export.metrics import Curve, bd_rate, psnr
+from model_export.data import batches, read_pictures, synthetic_pictures
+from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 from model_export.quantiser import FIRST_POSITION, LAST_POSITION, LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
+from model_export.validate import jpeg2000_curve, validate, watched_of
 from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
 
-VALIDATION_CODES = (0.0, 120.0, 240.0, 360.0, 480.0, 600.0)
-VALIDATION_SIDE = 256
 PARTS = {"all": "", "prior": ".priors.", "dequantiser": ".dequantiser."} | {
     name: f".priors.{index}." for index, name in enumerate(PRIORS)
 }
 """Parts of a model that can be trained alone, and what the names of their parameters have in common."""
 FINEST = {name: index for index, name in enumerate(PRIORS)}
 """Finest level that is coded while a part is trained; validation then says nothing about finer ones either."""
-ANCHOR_RATES = (100, 50, 30, 18, 11, 7, 4.5)
-"""Compression factors at which the validation anchor, JPEG 2000, is measured."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +78,6 @@ class TrainSettings:
     max_steps: int = 0
 
 
-@dataclass
-class Progress:
-    """Where a run stands; travels in the checkpoint."""
-
-    step: int = 0
-    spent_s: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 def quality_weight(log2_step: Tensor) -> Tensor:
     """Weight of a sample by its step: one over the rate photographs need there, and a fifth of a bit."""
     x = log2_step - 2.0
@@ -122,117 +108,6 @@ def loss_of(model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0
 def schedule(done: float, step: int) -> float:
     """Factor of the learning rates: a short warm-up, then a cosine down to 1 %."""
     return min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-
-
-def jpeg2000_curve(pictures: list[Picture]) -> Curve:
-    """Mean bpp and PSNR of JPEG 2000 at ANCHOR_RATES: the anchor validation is compared with."""
-    points = []
-    for factor in ANCHOR_RATES:
-        rows = []
-        for picture in pictures:
-            buffer = io.BytesIO()
-            Image.fromarray(picture).save(
-                buffer, "JPEG2000", quality_mode="rates", quality_layers=[factor], irreversible=True, mct=1
-            )
-            decoded = np.asarray(Image.open(buffer).convert("RGB"))
-            rows.append((buffer.tell() * 8 / picture[..., 0].size, psnr(picture, decoded)))
-        points.append(tuple(np.mean(rows, 0)))
-    return points
-
-
-@torch.no_grad()
-def validate(model: CodecModel, pictures: list[Picture], finest: int = 0) -> tuple[Curve, float]:
-    """Estimated bpp and PSNR at VALIDATION_CODES, and estimated lossless bpp, means over the pictures.
-
-    Finer levels than `finest` cost nothing and stay exact.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    stacked = to_tensor(np.stack(pictures)).to(device)
-    pixels, curve = stacked[0, 0].numel(), []
-    for code in VALIDATION_CODES:
-        bits, noise = 0.0, 0.0
-        for part in stacked.split(4):
-            outcome = model(part, torch.full((len(part),), code, device=device), finest=finest)
-            bits += float(outcome.bits.sum()) / pixels
-            squared = (outcome.picture.round().clamp(0, 255) - part).pow(2).flatten(1).mean(1)
-            noise += float((10 * torch.log10(255**2 / squared)).sum())
-        curve.append((bits / len(stacked), noise / len(stacked)))
-    lossless = 0.0
-    for part in stacked.split(4):
-        code_none = torch.full((len(part),), float(LOSSLESS_POSITION), device=device)
-        lossless += float(model(part, code_none, True, finest).bits.sum()) / pixels
-    return curve, lossless / len(stacked)
-
-
-def centre(picture: Picture, side: int) -> Picture:
-    """The middle of a picture."""
-    top, left = ((n - side) // 2 for n in picture.shape[:2])
-    return picture[top : top + side, left : left + side]
-
-
-def save_checkpoint(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon, progress: Progress) -> None:
-    """Write everything a run needs to continue, atomically."""
-    state = {
-        "config": model.config.as_dict(),
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "progress": vars(progress),
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def load_average(path: Path) -> tuple[CodecModel, Progress]:
-    """The averaged model of a checkpoint, full or compact."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model = CodecModel(ModelConfig.from_dict(state["config"]))
-    model.load_state_dict({name: value.float() for name, value in state["average"].items()})
-    return model.eval(), Progress(**state["progress"])
-
-
-def save_compact(source: Path, target: Path) -> None:
-    """Keep only the averaged weights, in float16: a few MB that a later run can start from."""
-    state = torch.load(source, map_location="cpu", weights_only=True)
-    average = {name: value.half() for name, value in state["average"].items()}
-    torch.save({"config": state["config"], "average": average, "progress": state["progress"]}, target)
-
-
-def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) -> Progress:
-    """Continue a full checkpoint."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    return Progress(**state["progress"])
-
-
-def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
-    """Start a new schedule from the averaged weights of a checkpoint, full or compact, of this or a smaller size."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    weights, given = model.state_dict(), state["average"]
-    anew = [name for name, weight in weights.items() if not adopt(weight, given.get(name))]
-    if anew:
-        log.info("%d of %d tensors begin anew or larger, as %s", len(anew), len(weights), anew[0])
-    model.load_state_dict(weights)
-    average.load_state_dict(weights)
-    return Progress()
-
-
-def adopt(weight: Tensor, given: Tensor | None) -> bool:
-    """Copy a tensor into one that is as large or larger; True if it is the same in all.
-
-    Where a kernel has grown, what was there does not read the new inputs, and new outputs keep the weights they begin
-    with: a wider net computes the same at first. A tensor that does not fit is left as it is.
-    """
-    if given is None or given.ndim != weight.ndim or any(g > w for g, w in zip(given.shape, weight.shape, strict=True)):
-        return False
-    if weight.ndim == 4:
-        weight[: given.shape[0], given.shape[1] :] = 0
-    weight[tuple(slice(n) for n in given.shape)] = given.float()
-    return given.shape == weight.shape
 
 
 @contextmanager
@@ -277,8 +152,7 @@ def _train(
     config: ModelConfig, settings: TrainSettings, data: list[Path], valid: list[Path], out: Path, start: Path | None
 ) -> CodecModel:
     pictures = read_pictures(data, settings.side) if data else synthetic_pictures(16, 2 * settings.side)
-    watched = [p for p in (read_pictures(valid) if valid else pictures) if min(p.shape[:2]) >= VALIDATION_SIDE][:16]
-    watched = [centre(p, VALIDATION_SIDE) for p in watched]
+    watched = watched_of(read_pictures(valid) if valid else pictures)
     anchor = jpeg2000_curve(watched)
     model = CodecModel(config).to(settings.device)
     average = copy.deepcopy(model)

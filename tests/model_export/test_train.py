@@ -8,20 +8,12 @@ import math
 import pytest
 import torch
 
+from model_export.checkpoint import load_average
 from model_export.config import TINY
 from model_export.model import CodecModel
-from model_export.prior import by_phase
 from model_export.quantiser import LOSSLESS_POSITION
-from model_export.train import TrainSettings, begin_from, load_average, save_compact, schedule, train
-
-SETTINGS = TrainSettings(minutes=60, batch=2, side=128, max_steps=6, report_s=1e9)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    out = tmp_path_factory.mktemp("train") / "checkpoint.pt"
-    train(TINY, SETTINGS, [], [], out)
-    return out
+from model_export.train import schedule, train
+from tests.model_export.conftest import SETTINGS
 
 
 def test_a_run_stops_after_its_steps_and_has_trained(checkpoint):
@@ -59,19 +51,6 @@ def test_a_part_is_trained_alone(checkpoint, tmp_path, part, moving):
     assert all(moving in name for name in changed)
 
 
-def test_a_compact_checkpoint_is_small_loads_and_starts_a_new_run(checkpoint, tmp_path):
-    compact = tmp_path / "compact.pt"
-    save_compact(checkpoint, compact)
-    assert compact.stat().st_size < checkpoint.stat().st_size / 3
-    model, _ = load_average(compact)
-    full, _ = load_average(checkpoint)
-    for a, b in zip(model.parameters(), full.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
-    out = tmp_path / "next.pt"
-    train(TINY, dataclasses.replace(SETTINGS, max_steps=1), [], [], out, start=compact)
-    assert load_average(out)[1].step == 1
-
-
 def test_mixed_precision_and_wide_crops_train_too(tmp_path):
     out = tmp_path / "mixed.pt"
     settings = dataclasses.replace(SETTINGS, batch=4, max_steps=2, mixed=True, wide_share=1.0, lossless_share=0.5)
@@ -103,39 +82,6 @@ def test_mixed_precision_is_near_full_precision_and_never_used_in_exact_mode():
 def test_the_learning_rate_warms_up_and_cools_down():
     assert schedule(0.0, 0) < schedule(0.0, 50) < schedule(0.0, 100)
     assert schedule(0.1, 1000) > schedule(0.5, 1000) > schedule(1.0, 1000) > 0
-
-
-@torch.no_grad()
-def test_a_wider_and_deeper_model_starts_from_a_smaller_one(checkpoint):
-    fine, coarse = TINY.fine, TINY.coarse
-    larger = dataclasses.replace(
-        TINY,
-        fine=dataclasses.replace(fine, head_channels=12),
-        coarse=dataclasses.replace(coarse, layers=coarse.layers + 1),
-    )
-    model, average = CodecModel(larger), CodecModel(larger)
-    begin_from(checkpoint, model, average)
-    old = load_average(checkpoint)[0].state_dict()
-    for name, weight in average.state_dict().items():
-        if name in old:
-            kept = tuple(slice(n) for n in old[name].shape)
-            torch.testing.assert_close(weight[kept], old[name])
-    wide = average.prior(0).heads[0].second.terms[0].weight
-    assert (wide[:8, 8:] == 0).all()
-    assert (wide[8:] != 0).any()
-    same, _ = load_average(checkpoint)
-    read, parent, condition = (
-        torch.rand(1, 6, 8, 8),
-        torch.rand(1, TINY.parent(0), 4, 4),
-        average.condition(torch.zeros(1), 0),
-    )
-    features = average.prior(0).trunk(read, parent, condition)
-    torch.testing.assert_close(features, same.prior(0).trunk(read, parent, condition))
-    phase = by_phase(features)[0]
-    for ours, theirs in zip(
-        average.prior(0).heads[0](phase, None, condition), same.prior(0).heads[0](phase, None, condition), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
 
 
 @torch.no_grad()

@@ -1,0 +1,123 @@
+"""Checkpoints: what a run needs to go on, what the next one starts from, and mixtures of both.
+
+A full checkpoint has the last weights, their average over the run, the optimiser and the progress; a compact one the
+average alone, in float16. Weights that ended one run and those it started from, or two runs from one start, can be
+averaged: the mean is often better than either.
+
+Source: M. Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
+increasing inference time", 2022.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model_export.config import ModelConfig
+from model_export.model import CodecModel
+from model_export.optimiser import Muon
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; travels in the checkpoint."""
+
+    step: int = 0
+    spent_s: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon, progress: Progress) -> None:
+    """Write everything a run needs to continue, atomically."""
+    state = {
+        "config": model.config.as_dict(),
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "progress": vars(progress),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load_average(path: Path) -> tuple[CodecModel, Progress]:
+    """The averaged model of a checkpoint, full or compact."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model = CodecModel(ModelConfig.from_dict(state["config"]))
+    model.load_state_dict({name: value.float() for name, value in state["average"].items()})
+    return model.eval(), Progress(**state["progress"])
+
+
+def save_compact(source: Path, target: Path) -> None:
+    """Keep only the averaged weights, in float16: a few MB that a later run can start from."""
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    average = {name: value.half() for name, value in state["average"].items()}
+    torch.save({"config": state["config"], "average": average, "progress": state["progress"]}, target)
+
+
+def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) -> None:
+    """Write weights between those a run started from and those it ended with, in float32.
+
+    Args:
+        start: Checkpoint the run started from, or another run of the same size.
+        run: Checkpoint of the run; its progress is kept.
+        target: What is written.
+        share: 0: the start, 1: the run.
+        last: Take the run's last weights instead of their average; it has to be a full checkpoint then.
+
+    Raises:
+        ValueError: The two are of different sizes, or there are no last weights.
+    """
+    begin, end = (torch.load(path, map_location="cpu", weights_only=True) for path in (start, run))
+    if begin["config"] != end["config"]:
+        raise ValueError(f"{start} and {run} are models of different sizes")
+    if last and "model" not in end:
+        raise ValueError(f"{run} is compact: it has averaged weights only")
+    weights = end["model" if last else "average"]
+    mixed = {
+        name: torch.lerp(begin["average"][name].float(), weight.float(), share) for name, weight in weights.items()
+    }
+    torch.save({"config": end["config"], "average": mixed, "progress": end["progress"]}, target)
+
+
+def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) -> Progress:
+    """Continue a full checkpoint."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    average.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Progress(**state["progress"])
+
+
+def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
+    """Start a new schedule from the averaged weights of a checkpoint, full or compact, of this or a smaller size."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    weights, given = model.state_dict(), state["average"]
+    anew = [name for name, weight in weights.items() if not adopt(weight, given.get(name))]
+    if anew:
+        log.info("%d of %d tensors begin anew or larger, as %s", len(anew), len(weights), anew[0])
+    model.load_state_dict(weights)
+    average.load_state_dict(weights)
+    return Progress()
+
+
+def adopt(weight: Tensor, given: Tensor | None) -> bool:
+    """Copy a tensor into one that is as large or larger; True if it is the same in all.
+
+    Where a kernel has grown, what was there does not read the new inputs, and new outputs keep the weights they begin
+    with: a wider net computes the same at first. A tensor that does not fit is left as it is.
+    """
+    if given is None or given.ndim != weight.ndim or any(g > w for g, w in zip(given.shape, weight.shape, strict=True)):
+        return False
+    if weight.ndim == 4:
+        weight[: given.shape[0], given.shape[1] :] = 0
+    weight[tuple(slice(n) for n in given.shape)] = given.float()
+    return given.shape == weight.shape

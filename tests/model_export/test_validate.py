@@ -1,0 +1,40 @@
+"""validate: estimates for several kinds of picture, beside JPEG 2000."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from PIL import Image
+
+from model_export.__main__ import main
+from model_export.data import synthetic_pictures
+from model_export.validate import SIDE, kinds_of, watched_of
+
+
+def test_kinds_are_pictures_as_they_are_with_less_chroma_and_without_colours():
+    pictures = synthetic_pictures(5, 64)
+    kinds = kinds_of(pictures)
+    assert [len(kind) for kind in kinds.values()] == [5, 3, 2]
+    for soft, whole in zip(kinds["half chroma"], pictures[::2], strict=True):
+        assert not np.array_equal(soft, whole)
+        assert np.abs(soft.astype(int).sum(-1) - whole.astype(int).sum(-1)).mean() < 12
+    for grey in kinds["grey"]:
+        assert (grey == grey[..., :1]).all()
+
+
+def test_what_is_watched_is_the_middle_of_large_enough_pictures():
+    small, large = np.zeros((SIDE - 1, 400, 3), np.uint8), np.zeros((SIDE + 100, SIDE + 2, 3), np.uint8)
+    large[50 : 50 + SIDE, 1 : 1 + SIDE] = 7
+    (watched,) = watched_of([small, large])
+    assert watched.shape == (SIDE, SIDE, 3)
+    assert (watched == 7).all()
+
+
+def test_a_checkpoint_is_compared_for_each_kind(checkpoint, tmp_path, capsys):
+    for number, picture in enumerate(synthetic_pictures(2, SIDE)):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    assert main(["validate", str(checkpoint), "--valid", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, kind in zip(lines, ["usual", "half chroma", "grey"], strict=True):
+        assert re.fullmatch(rf"checkpoint.pt {kind}: BD-rate against JPEG 2000 [+-][\d.]+ %, lossless [\d.]+ bpp", line)
