@@ -67,7 +67,7 @@ class LevelPrior:
 
     def _known(self, number: int) -> dict[str, ort.OrtValue]:
         """What pass `number` reads of earlier ones; the dequantiser's number is PASSES."""
-        if number >= 4:
+        if codes_chroma(number):
             return {"planes": self._device(self.planes)}
         return {"luma": self._device(self.luma)} if number else {}
 
@@ -76,8 +76,7 @@ class LevelPrior:
 
         Only positions within the level's true size are given.
         """
-        chroma, phase = divmod(number, 4)
-        graph = f"{'chroma' if chroma else 'luma'}{phase}"
+        graph = f"{'chroma' if codes_chroma(number) else 'luma'}{number % len(PHASES)}"
         (value,) = self._run(graph, ["said"], self._known(number))
         rows, columns = self.extent(number)
         said: Shorts = value.numpy()[:, :, :rows, :columns]
@@ -96,7 +95,7 @@ class LevelPrior:
         squash = self.model.tables.squash
         index = np.minimum(np.abs(bins), squash.shape[1] - 1)
         size, linear = squash[0, index], squash[1, index]
-        known, bands = (self.planes[:, LUMA_PLANES:PLANES], 6) if number >= 4 else (self.luma, 3)
+        known, bands = (self.planes[:, LUMA_PLANES:PLANES], 6) if codes_chroma(number) else (self.luma, 3)
         target = known[:, :, row::2, column::2]
         target[:, :bands, :rows, :columns] = np.where(bins < 0, -size, size)
         target[:, bands : 2 * bands, :rows, :columns] = size
@@ -137,14 +136,19 @@ def phase_of(number: int) -> tuple[int, int]:
     return PHASES[number % len(PHASES)]
 
 
+def codes_chroma(number: int) -> bool:
+    """Whether a pass codes chroma: luma's come first, one a phase."""
+    return number >= len(PHASES)
+
+
 def colours_of(number: int) -> tuple[int, ...]:
     """Colours a pass codes, out of Y, Cg, Co."""
-    return (1, 2) if number >= len(PHASES) else (0,)
+    return (1, 2) if codes_chroma(number) else (0,)
 
 
 def bands_of(number: int) -> tuple[int, ...]:
     """Detail channels a pass codes."""
-    return CHROMA if number >= len(PHASES) else LUMA
+    return CHROMA if codes_chroma(number) else LUMA
 
 
 def select(details: Integers, number: int) -> Integers:

@@ -22,7 +22,7 @@ from service.codec.clock import Clock
 from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
 from service.codec.errors import CorruptStreamError
 from service.codec.feedback import Feedback
-from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, place, select
+from service.codec.prior import CHROMA, LUMA, PASSES, PHASES, LevelPrior, codes_chroma, place, select
 from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted
 
 LOW, DETAILS = slice(0, 3), slice(3, 12)
@@ -107,7 +107,7 @@ class Walk:
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("flow"):
-                latents, own_steps = select(details, number), chroma if number >= 4 else luma
+                latents, own_steps = select(details, number), chroma if codes_chroma(number) else luma
                 shifts = np.zeros_like(latents) if feedback is None else feedback.shift(number)
                 each = zip(latents, shifts, own_steps, means, scales, tables, strict=True)
                 own = stacked([choose(*tile) for tile in each])
@@ -167,7 +167,9 @@ class Walk:
                 means, scales = prior.said(number)
             with self.clock.room("entropy"):
                 each = zip(decoders, means, scales, shifts, tables, strict=True)
-                taken = [d.take(m.ravel(), shifted(s.ravel(), tile[number >= 4], t)) for d, m, s, tile, t in each]
+                taken = [
+                    d.take(m.ravel(), shifted(s.ravel(), tile[codes_chroma(number)], t)) for d, m, s, tile, t in each
+                ]
                 own = stacked(taken).reshape(means.shape)
             place(bins, number, own)
             prior.learn(number, own)
@@ -214,9 +216,9 @@ class Walk:
 
 def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> bytes:
     """Code the passes of one tile's level; returns the level's byte in the head of the part."""
-    shifts = [cheapest(own, tables) if encoder.shifts else 0 for own in (passes[:4], passes[4:])]
+    shifts = [cheapest(own, tables) if encoder.shifts else 0 for own in (passes[: len(PHASES)], passes[len(PHASES) :])]
     for number, (bins, means, scales) in enumerate(passes):
-        encoder.add(symbols_of(bins, means, shifted(scales, shifts[number >= 4], tables), tables))
+        encoder.add(symbols_of(bins, means, shifted(scales, shifts[codes_chroma(number)], tables), tables))
     return write_shifts(*shifts)
 
 
