@@ -5,7 +5,8 @@ by more than bins allow for, and quality would fall with every generation. So an
 output, because many pixels come out exactly as they went in, looks for planes that are both: what a decoder can have,
 and within half a grey level of every pixel, or anywhere beyond a saturated one. Each round drafts what a decoder would
 have of the planes sought, and moves these by how much that lies outside; as a rule it ends with the very latent the
-picture was decoded from, and else with one close by. So that what is not found does not grow from generation to
+picture was decoded from, and else with one close by. A wrong bin at a coarse level moves whole regions: where a draft
+is suddenly much worse, the search goes back to the best. So that what is not found does not grow from generation to
 generation, late rounds do not look far beyond saturated pixels.
 
 Sources: J. Douglas and H. Rachford, "On the Numerical Solution of Heat Conduction Problems in Two and Three Space
@@ -27,13 +28,15 @@ RECOGNISED_SHARE = 0.08
 of other photographs one or two in a hundred do at quality 75. A picture taken for it by mistake costs time only."""
 LAST_CODE = container.code_of(90)
 """Above quality 90 bins are too narrow to survive the rounding of pixels, clipped or not."""
-ROUNDS = 24
+ROUNDS = 32
 """Most drafts."""
 FAR_ROUNDS = 12
 """Drafts before those that are kept near saturated pixels: enough to find most of what is found at all."""
+LOST = 4
+"""A draft that differs so many times as much as the best has lost its way: the search goes back to that, once."""
 NEAR_BINS = 2
 """How far beyond saturated pixels later drafts look, in bins of the finest details."""
-PATIENCE = 8
+PATIENCE = 12
 """Most drafts in a row of which none is better."""
 MOST_STUCK = 32
 """Rounds after which what stays outside weighs no more."""
@@ -74,14 +77,18 @@ def recover(
     if clear.all() or (differences[clear] == 0).sum() < max(1, RECOGNISED_SHARE * clear.sum()):
         return None
     best, least, since = None, differences.sum(), 0
-    search, latest = _Search(pixels, unit), shorts(decoded)
+    search, latest, returned = _Search(pixels, unit), shorts(decoded), 0
     for number in range(ROUNDS):
         if least == 0 or since == PATIENCE:
             break
-        latest = shorts(draft(search.next(latest, LIMIT if number < FAR_ROUNDS else NEAR_BINS * bin_width)))
+        far = number < FAR_ROUNDS or returned
+        latest = shorts(draft(search.next(latest, LIMIT if far else NEAR_BINS * bin_width)))
         left, since = _differences(latest, pixels, show).sum(), since + 1
         if left < least:
             best, least, since = latest, left, 0
+        elif best is not None and left > LOST * least and least != returned:
+            latest, returned = best, least
+            search.go_back(best)
     return best
 
 
@@ -97,6 +104,11 @@ class _Search:
         self._pixels, self._unit = pixels, unit
         self._sought, self._last = shorts(lattice.to_planes(pixels, unit)), np.empty(0, np.int16)
         self._stuck = np.zeros(self._sought.shape, np.int16)
+
+    def go_back(self, decoded: Shorts) -> None:
+        """Begin anew from what a decoder has of an earlier draft."""
+        self._sought, self._last = decoded.copy(), np.empty(0, np.int16)
+        self._stuck[:] = 0
 
     def next(self, decoded: Shorts, beyond: int) -> Shorts:
         """The planes to draft next, at most so far beyond saturated pixels, given what a decoder has of those before.

@@ -119,6 +119,25 @@ def test_late_drafts_look_no_further_beyond_saturated_pixels_than_two_bins():
     assert max(late) <= saturation.NEAR_BINS * BIN
 
 
+def test_a_search_that_loses_its_way_goes_back_to_the_best_draft_once():
+    planes, pixels = overshooting()
+    worse, lost = planes.copy(), planes.copy()
+    worse[0, :, :9] += 3 * UNIT
+    lost[0, :, :99] += 3 * UNIT
+    asked, drafts = [], iter([worse, with_a_change(planes), lost, lost, *[worse] * saturation.PATIENCE])
+
+    def draft(given: Shorts) -> Planes:
+        asked.append(given.copy())
+        return next(drafts)
+
+    found = saturation.recover(worse, pixels, UNIT, BIN, show, draft)
+    np.testing.assert_array_equal(found, with_a_change(planes))
+    low, high = saturation._bounds(pixels, UNIT)
+    pushed = 2 * np.clip(with_a_change(planes), low, high) - with_a_change(planes)
+    anew = [number for number, given in enumerate(asked) if np.array_equal(given, pushed)]
+    assert anew == [3]  # after the first lost draft, and not after the second
+
+
 def test_drafts_are_bounded():
     planes, pixels = overshooting()
     asked = []
