@@ -71,7 +71,8 @@ class TestCompress:
         with Client(server) as client:
             expected = client.encode(png, quality=60)
         assert bijou_bytes(page) == len(expected.data)
-        assert figure(page, "Bijou", 3) == f"{expected.bits_per_pixel:.3f}"
+        # The service's own figure is rounded to four places; rounded again it may be off by one in the third.
+        assert figure(page, "Bijou", 3) == f"{8 * len(expected.data) / (61 * 45):.3f}"
         assert figure(page, "Bijou", 4) == f"{expected.psnr_db:.2f}"
         assert page.locator("#figures tbody tr").count() == 4
         expect(page.locator("#chosen")).to_have_text(f"photo.png: 61 × 45 pixels, {len(png):,} bytes")
