@@ -28,7 +28,7 @@ ANCHOR_RATES = (100, 50, 30, 18, 11, 7, 4.5)
 
 def watched_of(pictures: list[Picture]) -> list[Picture]:
     """The middles, SIDE x SIDE, of the first PICTURES that are large enough."""
-    return [centre(p, SIDE) for p in [p for p in pictures if min(p.shape[:2]) >= SIDE][:PICTURES]]
+    return [centre(p, SIDE) for p in pictures if min(p.shape[:2]) >= SIDE][:PICTURES]
 
 
 def kinds_of(pictures: list[Picture]) -> dict[str, list[Picture]]:

@@ -19,7 +19,7 @@ from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
 from service.codec.quantise import STEP_UNIT
 from service.codec.steps import Analyse, Draft, Encode, Run
-from service.codec.walk import Latent
+from service.codec.walk import DETAILS, Latent
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _recovered(coded: CodedPicture, pixels: Bytes8, code: int, unit: int, grey: 
         return _drafted(_analyse(_part_of(planes), pixels.shape[:2], unit, run), code, run)
 
     assert coded.planes is not None
-    bin_width = int(run.model.tables.steps[code, 0, 3:].min()) // STEP_UNIT
+    bin_width = int(run.model.tables.steps[code, 0, DETAILS].min()) // STEP_UNIT
     shown = functools.partial(_shown, unit=unit, grey=grey, run=run)
     return saturation.recover(coded.planes, pixels, unit, bin_width, shown, draft)
 
