@@ -14,9 +14,10 @@ from service.codec.clock import Clock
 from service.codec.entropy import Decoder, Encoder
 from service.codec.lattice import Area
 from service.codec.level_steps import DecodeLevel, DraftLevel, EncodeLevel, Forward, Inverse, Place
-from service.codec.mosaic import HALO, Rows, analyse_picture, decode_picture, draft_picture, encode_picture
+from service.codec.mosaic import analyse_picture, decode_picture, draft_picture, encode_picture
 from service.codec.steps import DIRECT, Encode, Run
 from service.codec.tile import analyse
+from service.codec.tile_rows import HALO
 from service.codec.walk import write_level
 from tests.codec.samples import pixels_of, psnr_db
 
@@ -228,18 +229,6 @@ def test_a_decoder_can_read_a_level_again(run):
     step = DecodeLevel(place, Decoder(encoder.words(), tables), (0, 0))
     for _ in range(2):
         np.testing.assert_array_equal(run.step(step)[0], coded)
-
-
-def test_rows_are_found_across_pieces_and_forgotten():
-    whole = np.arange(2 * 20 * 6, dtype=np.float32).reshape(1, 2, 20, 6)
-    rows = Rows()
-    for first, last in ((0, 8), (8, 16), (16, 20)):
-        rows.append(whole[:, :, first:last])
-    area = Area(5, 1, 18, 4)
-    np.testing.assert_array_equal(rows.of(area), area.of(whole))
-    rows.forget(9)
-    np.testing.assert_array_equal(rows.of(Area(0, 0, 20, 6)), whole[:, :, 9:])
-    assert not np.shares_memory(rows._kept[0][1], whole)  # nor is the rest of the piece kept in memory
 
 
 def test_areas_grow_to_the_border_and_no_further():
