@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from model_export import evaluate
-from model_export.checkpoint import load_average, mix, save_compact
+from model_export.checkpoint import MixError, load_average, mix, save_compact
 from model_export.config import TINY, ModelConfig
-from model_export.data import Picture, read_pictures
+from model_export.data import NoPicturesError, Picture, read_pictures
 from model_export.export import Provenance, export, golden_picture
 from model_export.train import PARTS, TrainSettings, train
 from model_export.validate import compare
@@ -111,12 +111,8 @@ def run_check(options: argparse.Namespace) -> None:
         print(f"{model.id} {model.name}: bijection and golden files hold")
 
 
-def main(arguments: list[str]) -> int:
+def run(options: argparse.Namespace) -> None:
     """Run one command."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments[:1] == ["evaluate"]:
-        return evaluate.main(arguments[1:])
-    options = parser().parse_args(arguments)
     if options.command == "train":
         run_train(options)
     elif options.command == "export":
@@ -130,6 +126,18 @@ def main(arguments: list[str]) -> int:
         compare(options.checkpoints, options.valid)
     else:
         run_check(options)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; what the user can mend is one line and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        if arguments[:1] == ["evaluate"]:
+            return evaluate.main(arguments[1:])
+        run(parser().parse_args(arguments))
+    except (MixError, NoPicturesError, FileNotFoundError) as error:
+        print(f"model_export: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

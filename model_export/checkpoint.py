@@ -63,6 +63,10 @@ def save_compact(source: Path, target: Path) -> None:
     torch.save({"config": state["config"], "average": average, "progress": state["progress"]}, target)
 
 
+class MixError(ValueError):
+    """Two checkpoints have nothing between them."""
+
+
 def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) -> None:
     """Write weights between those a run started from and those it ended with, in float32.
 
@@ -74,13 +78,13 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
         last: Take the run's last weights instead of their average; it has to be a full checkpoint then.
 
     Raises:
-        ValueError: The two are of different sizes, or there are no last weights.
+        MixError: The two are of different sizes, or there are no last weights.
     """
     begin, end = (torch.load(path, map_location="cpu", weights_only=True) for path in (start, run))
     if begin["config"] != end["config"]:
-        raise ValueError(f"{start} and {run} are models of different sizes")
+        raise MixError(f"{start} and {run} are models of different sizes")
     if last and "model" not in end:
-        raise ValueError(f"{run} is compact: it has averaged weights only")
+        raise MixError(f"{run} is compact: it has averaged weights only")
     weights = end["model" if last else "average"]
     mixed = {
         name: torch.lerp(begin["average"][name].float(), weight.float(), share) for name, weight in weights.items()

@@ -10,13 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from model_export.data import SUFFIXES, NoPicturesError
 from model_export.peers import Pixels
-
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-
-
-class NoPicturesError(ValueError):
-    """The given places hold no picture."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from model_export.checkpoint import begin_from, load_average, mix, save_compact
+from model_export.checkpoint import MixError, begin_from, load_average, mix, save_compact
 from model_export.config import TINY
 from model_export.model import CodecModel
 from model_export.prior import by_phase
@@ -84,7 +84,7 @@ def test_a_mixture_lies_between_start_and_run(checkpoint, run, tmp_path, last):
 
 def test_a_mixture_of_last_weights_needs_a_full_checkpoint(checkpoint, run, tmp_path):
     save_compact(run, tmp_path / "compact.pt")
-    with pytest.raises(ValueError, match="averaged weights only"):
+    with pytest.raises(MixError, match="averaged weights only"):
         mix(checkpoint, tmp_path / "compact.pt", tmp_path / "mixed.pt", 0.5, last=True)
 
 
@@ -92,5 +92,5 @@ def test_models_of_different_sizes_do_not_mix(checkpoint, run, tmp_path):
     state = torch.load(run, weights_only=True)
     state["config"]["levels"] += 1
     torch.save(state, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="different sizes"):
+    with pytest.raises(MixError, match="different sizes"):
         mix(checkpoint, tmp_path / "other.pt", tmp_path / "mixed.pt", 0.5)

@@ -14,12 +14,13 @@ from PIL import Image
 
 from model_export import evaluate as module
 from model_export.cache import Cache
+from model_export.data import NoPicturesError
 from model_export.evaluate import evaluate, main
 from model_export.measure import BrokenPromiseError, NotLosslessError, measure_descent, measure_point
 from model_export.metrics import ms_ssim, psnr
 from model_export.peers import Codec, Coded, Pixels
 from model_export.report import Evaluation
-from model_export.samples import NoPicturesError, Sample, find_samples
+from model_export.samples import Sample, find_samples
 from model_export.summarise import CurvePoint, UnknownAnchorError, compare, read_anchors
 
 QUALITIES = (25.0, 50.0, 75.0, 100.0)

@@ -38,3 +38,11 @@ def test_a_checkpoint_is_compared_for_each_kind(checkpoint, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     for line, kind in zip(lines, ["usual", "half chroma", "grey"], strict=True):
         assert re.fullmatch(rf"checkpoint.pt {kind}: BD-rate against JPEG 2000 [+-][\d.]+ %, lossless [\d.]+ bpp", line)
+
+
+def test_without_pictures_or_checkpoint_one_line_says_so(checkpoint, tmp_path, capsys):
+    assert main(["validate", str(checkpoint), "--valid", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"model_export: no picture of at least 1 px in {tmp_path}\n"
+    missing = tmp_path / "missing.pt"
+    assert main(["mix", str(missing), str(checkpoint), str(tmp_path / "mixed.pt")]) == 2
+    assert re.fullmatch(r"model_export: .*missing.pt'\n", capsys.readouterr().err)
