@@ -1,5 +1,7 @@
 """saturation: a decoded picture is found again though its overshoot was clipped; other pictures are left alone."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from service.codec.arrays import Planes, Shorts
 from service.codec.target import psnr_db
 
 UNIT = lattice.LOSSY_UNIT
-BIN = 5 * UNIT
+BIN = 10 * UNIT
 
 
 def bright_and_dark() -> codec.Picture:
@@ -83,7 +85,7 @@ def test_what_lies_outside_is_asked_for_ever_louder():
         return with_a_change(planes)
 
     assert saturation.recover(with_a_change(planes), pixels, UNIT, BIN, show, draft) is None
-    assert len(asked) == saturation.PATIENCE
+    assert len(asked) == 1 + saturation.PATIENCE
     steps = np.diff(asked)
     assert (steps > 4 * UNIT).all()
     assert (np.diff(steps) > 0).all()
@@ -99,12 +101,12 @@ def test_the_best_of_all_drafts_is_taken():
     np.testing.assert_array_equal(found, with_a_change(planes))
 
 
-def test_late_drafts_look_no_further_beyond_saturated_pixels_than_two_bins():
-    """A decoder that overshoots by 12 grey levels and has one pixel wrong throughout."""
+def test_drafts_look_no_further_beyond_saturated_pixels_than_their_reach():
+    """A decoder that overshoots by 40 grey levels and has one pixel wrong throughout."""
     pixels = np.full((8, 8, 3), 255, np.uint8)
     pixels[:4] = 99
     planes = lattice.to_planes(pixels, UNIT)
-    planes[0, :, 4:] += 12 * UNIT
+    planes[0, :, 4:] += 40 * UNIT
     wrong, farthest = with_a_change(planes), []
 
     def draft(given: Shorts) -> Planes:
@@ -114,9 +116,34 @@ def test_late_drafts_look_no_further_beyond_saturated_pixels_than_two_bins():
         return better
 
     saturation.recover(wrong, pixels, UNIT, BIN, show, draft)
-    early, late = farthest[: saturation.FAR_ROUNDS], farthest[saturation.FAR_ROUNDS :]
-    assert min(early) == 12 * UNIT
-    assert max(late) <= saturation.NEAR_BINS * BIN
+    assert len(farthest) == saturation.ROUNDS
+    assert max(farthest) <= saturation.REACH_BINS * BIN < 40 * UNIT
+
+
+def shifted(planes: np.ndarray, rows: int, grey_levels: float) -> np.ndarray:
+    changed = planes.copy()
+    changed[0, :, :rows] += grey_levels * UNIT
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("worse", "better"),
+    [((9, 3), (24, 2)), ((30, 0.625), (1, 2))],
+    ids=["less lies outside though more pixels differ", "few pixels differ though more lies outside"],
+)
+def test_drafts_are_compared_by_what_differs_by_far_and_else_by_what_lies_outside(worse, better):
+    planes = np.zeros((1, 3, 40, 8), np.float32)
+    planes[..., 7] = 127 * UNIT
+    pixels = show(planes)
+    for order in ((worse, better), (better, worse)):
+        drafts = [shifted(planes, *kind) for kind in order]
+        asked = iter([*drafts, *[drafts[1]] * saturation.ROUNDS])
+
+        def draft(_: Shorts, asked: Iterator[Planes] = asked) -> Planes:
+            return next(asked)
+
+        found = saturation.recover(shifted(planes, 30, 9), pixels, UNIT, BIN, show, draft)
+        np.testing.assert_array_equal(found, shifted(planes, *better))
 
 
 def test_a_search_that_loses_its_way_goes_back_to_the_best_draft_once():
@@ -132,7 +159,7 @@ def test_a_search_that_loses_its_way_goes_back_to_the_best_draft_once():
 
     found = saturation.recover(worse, pixels, UNIT, BIN, show, draft)
     np.testing.assert_array_equal(found, with_a_change(planes))
-    low, high = saturation._bounds(pixels, UNIT)
+    low, high = saturation.bounds_of(pixels, UNIT, saturation.REACH_BINS * BIN)
     pushed = 2 * np.clip(with_a_change(planes), low, high) - with_a_change(planes)
     anew = [number for number, given in enumerate(asked) if np.array_equal(given, pushed)]
     assert anew == [3]  # after the first lost draft, and not after the second
@@ -154,11 +181,13 @@ def test_drafts_are_bounded():
 
 @pytest.mark.parametrize("value", [0, 1, 2, 127, 128, 253, 254, 255])
 def test_bounds_are_all_that_shows_a_pixel(value):
-    low, high = (int(bound[0, 0, 0, 0]) for bound in saturation._bounds(np.full((1, 1, 3), value, np.uint8), UNIT))
+    low, high = (
+        int(bound[0, 0, 0, 0]) for bound in saturation.bounds_of(np.full((1, 1, 3), value, np.uint8), UNIT, BIN)
+    )
     shows = [show(np.full((1, 3, 1, 1), v, np.int16))[0, 0, 0] == value for v in range(-10000, 10000)]
     expected = np.flatnonzero(shows) - 10000
-    assert low == (expected[0] if value > 0 else -saturation.LIMIT)
-    assert high == (expected[-1] if value < 255 else saturation.LIMIT)
+    assert low == (expected[0] if value > 0 else -128 * UNIT - BIN)
+    assert high == (expected[-1] if value < 255 else 127 * UNIT + BIN)
 
 
 def never(_: Shorts) -> Planes:
