@@ -24,7 +24,7 @@ HALVED_SHARE = 0.15
 """Share of crops cut twice as large and averaged down."""
 GREY_SHARE = 0.04
 """Share of crops made grey."""
-SUBSAMPLED_SHARE = 0.35
+SUBSAMPLED_SHARE = 0.5
 """Share of crops whose chroma is subsampled and interpolated again."""
 ROWS_KEPT_SHARE = 0.25
 """Share of these that keep all rows: 4:2:2 instead of 4:2:0."""
