@@ -31,11 +31,12 @@ RECOGNISED_SHARE = 0.08
 of other photographs one or two in a hundred do at quality 75. A picture taken for it by mistake costs time only."""
 LAST_CODE = container.code_of(90)
 """Above quality 90 bins are too narrow to survive the rounding of pixels, clipped or not."""
-ROUNDS = 32
-"""Most drafts."""
-REACH_BINS = 2
-"""How far beyond saturated pixels planes are sought, in bins of the finest details. Of decoded photographs one sample
-in ten thousand or fewer lies farther out, 3.4 bins at most; what is not found drifts the less, the nearer the limit."""
+SEARCHES = ((4, 20), (2, 16))
+"""How far beyond saturated pixels planes are sought, in bins of the finest details, and most drafts: first as far as
+decoded photographs go (3.4 bins were seen, at most one sample in ten thousand beyond 2), then, if nothing is found,
+anew and nearer, since what is not found drifts the less from generation to generation, the nearer the limit."""
+FOUND = 100
+"""By what factor fewer differences than before any search are as good as none."""
 PLATEAU = 4
 """Factor in differing pixels from which one draft is better or worse than another, however far values lie outside."""
 ASTRAY = 3
@@ -80,16 +81,34 @@ def recover(
     differences, clear = _differences(decoded, pixels, show), ~saturated(pixels)
     if clear.all() or (differences[clear] == 0).sum() < max(1, RECOGNISED_SHARE * clear.sum()):
         return None
-    least, nearest = int(differences.sum()), None
-    search = _Search(pixels, unit, REACH_BINS * bin_width)
-    best, latest, since, returned = None, shorts(decoded), 0, False
-    for _ in range(ROUNDS):
-        if least == 0 or since == PATIENCE:
+    first, found = int(differences.sum()), None
+    for reach_bins, rounds in SEARCHES:
+        search = _Search(pixels, unit, reach_bins * bin_width)
+        found = _searched(search, shorts(decoded), first, rounds, pixels, show, draft)
+        if found is None or found.differences * FOUND <= first:
+            break
+    return None if found is None else found.planes
+
+
+def _searched(
+    search: _Search,
+    latest: Shorts,
+    first: int,
+    rounds: int,
+    pixels: Bytes8,
+    show: Callable[[Planes], Bytes8],
+    draft: Callable[[Shorts], Planes],
+) -> _Draft | None:
+    """The draft that differs least from the pixels, if it differs less than the first; at most so many are made."""
+    best = nearest = None
+    since, returned = 0, False
+    for _ in range(rounds):
+        if first == 0 or (nearest is not None and nearest.differences == 0) or since == PATIENCE:
             break
         latest = shorts(draft(search.next(latest)))
         found, since = _Draft(latest, int(_differences(latest, pixels, show).sum()), search.outside(latest)), since + 1
-        if found.differences < least:
-            least, nearest = found.differences, latest
+        if found.differences < (first if nearest is None else nearest.differences):
+            nearest = found
         if best is None or found.better_than(best):
             best, since, returned = found, 0, False
         elif found.lost_from(best) and not returned:

@@ -1,7 +1,5 @@
 """saturation: a decoded picture is found again though its overshoot was clipped; other pictures are left alone."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -93,8 +91,7 @@ def test_what_lies_outside_is_asked_for_ever_louder():
 
 def test_the_best_of_all_drafts_is_taken():
     planes, pixels = overshooting()
-    worse = planes.copy()
-    worse[0, :, :9] += 3 * UNIT
+    worse = shifted(planes, 30, 3)
     drafts = iter([worse, with_a_change(planes), *[worse] * saturation.PATIENCE])
     found = saturation.recover(worse, pixels, UNIT, BIN, show, lambda _: next(drafts))
     assert next(drafts, None) is None
@@ -102,22 +99,24 @@ def test_the_best_of_all_drafts_is_taken():
 
 
 def test_drafts_look_no_further_beyond_saturated_pixels_than_their_reach():
-    """A decoder that overshoots by 40 grey levels and has one pixel wrong throughout."""
+    """A decoder that overshoots by 30 grey levels and has one pixel wrong throughout."""
     pixels = np.full((8, 8, 3), 255, np.uint8)
     pixels[:4] = 99
     planes = lattice.to_planes(pixels, UNIT)
-    planes[0, :, 4:] += 40 * UNIT
+    planes[0, :, 4:] += 30 * UNIT
     wrong, farthest = with_a_change(planes), []
 
     def draft(given: Shorts) -> Planes:
         farthest.append(int(given.max()) - 127 * UNIT)
         better = wrong.copy()
-        better[0, 0, 0, 0] += len(farthest) * UNIT // 8
+        better[0, 0, 0, 0] += len(farthest) * UNIT // 16
         return better
 
     saturation.recover(wrong, pixels, UNIT, BIN, show, draft)
-    assert len(farthest) == saturation.ROUNDS
-    assert max(farthest) <= saturation.REACH_BINS * BIN < 40 * UNIT
+    (far, first), (near, second) = saturation.SEARCHES
+    assert len(farthest) == first + second
+    assert near * BIN < max(farthest[:first]) <= far * BIN
+    assert max(farthest[first:]) <= near * BIN
 
 
 def shifted(planes: np.ndarray, rows: int, grey_levels: float) -> np.ndarray:
@@ -126,31 +125,38 @@ def shifted(planes: np.ndarray, rows: int, grey_levels: float) -> np.ndarray:
     return changed
 
 
-@pytest.mark.parametrize(
-    ("worse", "better"),
-    [((9, 3), (24, 2)), ((30, 0.625), (1, 2))],
-    ids=["less lies outside though more pixels differ", "few pixels differ though more lies outside"],
-)
-def test_drafts_are_compared_by_what_differs_by_far_and_else_by_what_lies_outside(worse, better):
-    planes = np.zeros((1, 3, 40, 8), np.float32)
-    planes[..., 7] = 127 * UNIT
-    pixels = show(planes)
-    for order in ((worse, better), (better, worse)):
-        drafts = [shifted(planes, *kind) for kind in order]
-        asked = iter([*drafts, *[drafts[1]] * saturation.ROUNDS])
+def test_drafts_are_compared_by_what_differs_by_far_and_else_by_what_lies_outside():
+    planes = np.empty(0, np.int16)
 
-        def draft(_: Shorts, asked: Iterator[Planes] = asked) -> Planes:
-            return next(asked)
+    def of(differences: int, outside: int) -> saturation._Draft:
+        return saturation._Draft(planes, differences, outside)
 
-        found = saturation.recover(shifted(planes, 30, 9), pixels, UNIT, BIN, show, draft)
-        np.testing.assert_array_equal(found, shifted(planes, *better))
+    assert of(100, 5).better_than(of(100, 9))
+    assert of(400, 5).better_than(of(100, 9))
+    assert not of(401, 5).better_than(of(100, 9))
+    assert of(24, 900).better_than(of(100, 9))
+    assert not of(25, 900).better_than(of(100, 9))
+    assert of(401, 5).lost_from(of(100, 9))
+    assert of(100, 28).lost_from(of(100, 9))
+    assert not of(400, 27).lost_from(of(100, 9))
+
+
+def test_nothing_nearer_is_sought_once_all_but_a_few_pixels_are_found():
+    planes, pixels = overshooting()
+    asked = []
+
+    def draft(_: Shorts) -> Planes:
+        asked.append(1)
+        return with_a_change(planes)
+
+    found = saturation.recover(shifted(planes, 30, 3), pixels, UNIT, BIN, show, draft)
+    np.testing.assert_array_equal(found, with_a_change(planes))
+    assert len(asked) == 1 + saturation.PATIENCE
 
 
 def test_a_search_that_loses_its_way_goes_back_to_the_best_draft_once():
     planes, pixels = overshooting()
-    worse, lost = planes.copy(), planes.copy()
-    worse[0, :, :9] += 3 * UNIT
-    lost[0, :, :99] += 3 * UNIT
+    worse, lost = shifted(planes, 30, 3), shifted(planes, 200, 3)
     asked, drafts = [], iter([worse, with_a_change(planes), lost, lost, *[worse] * saturation.PATIENCE])
 
     def draft(given: Shorts) -> Planes:
@@ -159,7 +165,7 @@ def test_a_search_that_loses_its_way_goes_back_to_the_best_draft_once():
 
     found = saturation.recover(worse, pixels, UNIT, BIN, show, draft)
     np.testing.assert_array_equal(found, with_a_change(planes))
-    low, high = saturation.bounds_of(pixels, UNIT, saturation.REACH_BINS * BIN)
+    low, high = saturation.bounds_of(pixels, UNIT, saturation.SEARCHES[0][0] * BIN)
     pushed = 2 * np.clip(with_a_change(planes), low, high) - with_a_change(planes)
     anew = [number for number, given in enumerate(asked) if np.array_equal(given, pushed)]
     assert anew == [3]  # after the first lost draft, and not after the second
@@ -176,7 +182,7 @@ def test_drafts_are_bounded():
         return better
 
     saturation.recover(planes + 3 * UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, BIN, show, draft)
-    assert len(asked) == saturation.ROUNDS
+    assert len(asked) == sum(rounds for _, rounds in saturation.SEARCHES)
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 127, 128, 253, 254, 255])
