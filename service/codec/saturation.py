@@ -82,39 +82,14 @@ def recover(
     if clear.all() or (differences[clear] == 0).sum() < max(1, RECOGNISED_SHARE * clear.sum()):
         return None
     first, found = int(differences.sum()), None
+    if first == 0:
+        return None
     for reach_bins, rounds in SEARCHES:
-        search = _Search(pixels, unit, reach_bins * bin_width)
-        found = _searched(search, shorts(decoded), first, rounds, pixels, show, draft)
+        search = _Search(pixels, unit, reach_bins * bin_width, show)
+        found = search.nearest(shorts(decoded), first, rounds, draft)
         if found is None or found.differences * FOUND <= first:
             break
     return None if found is None else found.planes
-
-
-def _searched(
-    search: _Search,
-    latest: Shorts,
-    first: int,
-    rounds: int,
-    pixels: Bytes8,
-    show: Callable[[Planes], Bytes8],
-    draft: Callable[[Shorts], Planes],
-) -> _Draft | None:
-    """The draft that differs least from the pixels, if it differs less than the first; at most so many are made."""
-    best = nearest = None
-    since, returned = 0, False
-    for _ in range(rounds):
-        if first == 0 or (nearest is not None and nearest.differences == 0) or since == PATIENCE:
-            break
-        latest = shorts(draft(search.next(latest)))
-        found, since = _Draft(latest, int(_differences(latest, pixels, show).sum()), search.outside(latest)), since + 1
-        if found.differences < (first if nearest is None else nearest.differences):
-            nearest = found
-        if best is None or found.better_than(best):
-            best, since, returned = found, 0, False
-        elif found.lost_from(best) and not returned:
-            latest, returned = best.planes, True
-            search.go_back(latest)
-    return nearest
 
 
 @dataclass(frozen=True)
@@ -149,12 +124,34 @@ class _Search:
         pixels: What they should show, [H, W, 3].
         unit: Lattice units in a grey level.
         reach: How far beyond saturated pixels to look, in lattice units.
+        show: Planes -> the pixels a decoder shows.
     """
 
-    def __init__(self, pixels: Bytes8, unit: int, reach: int) -> None:
-        self._pixels, self._unit, self._reach = pixels, unit, reach
+    def __init__(self, pixels: Bytes8, unit: int, reach: int, show: Callable[[Planes], Bytes8]) -> None:
+        self._pixels, self._unit, self._reach, self._show = pixels, unit, reach, show
         self._sought, self._last = shorts(lattice.to_planes(pixels, unit)), np.empty(0, np.int16)
         self._stuck = np.zeros(self._sought.shape, np.int16)
+
+    def nearest(self, latest: Shorts, first: int, rounds: int, draft: Callable[[Shorts], Planes]) -> _Draft | None:
+        """The draft that differs least from the pixels, if by less than `first`; at most so many are made."""
+        best = nearest = None
+        since, returned = 0, False
+        for _ in range(rounds):
+            if (nearest is not None and nearest.differences == 0) or since == PATIENCE:
+                break
+            found, since = self._judged(shorts(draft(self.next(latest)))), since + 1
+            latest = found.planes
+            if found.differences < (first if nearest is None else nearest.differences):
+                nearest = found
+            if best is None or found.better_than(best):
+                best, since, returned = found, 0, False
+            elif found.lost_from(best) and not returned:
+                latest, returned = best.planes, True
+                self.go_back(latest)
+        return nearest
+
+    def _judged(self, planes: Shorts) -> _Draft:
+        return _Draft(planes, int(_differences(planes, self._pixels, self._show).sum()), self.outside(planes))
 
     def go_back(self, decoded: Shorts) -> None:
         """Begin anew from what a decoder has of an earlier draft."""
