@@ -135,7 +135,7 @@ def parametric(layout: TableLayout) -> Frequencies:
 class CountingEncoder(Encoder):
     """Counts what each table meets instead of coding it: tables are made for pictures as they are on average."""
 
-    shifts = False
+    calibrates = False
     counts: list[NDArray[np.int64]]
 
     def __init__(self, tables: Tables) -> None:

@@ -128,10 +128,10 @@ class Encoder:
     """Collects symbols and gives the words of one section.
 
     Attributes:
-        shifts: Whether scale indices are shifted to fit the tile (calibration.py); not where tables are counted.
+        calibrates: Whether what the prior says is corrected (calibration.py); not where tables are counted.
     """
 
-    shifts = True
+    calibrates = True
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

@@ -180,15 +180,12 @@ class DecodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, Decoder]]):
 
     op: ClassVar[str] = "decode"
     decoder: Decoder
-    shifts: tuple[int, int]
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Bytes8 | None, Decoder]]:
         """As in Step."""
         places, decoders = [s.place for s in steps], [s.decoder.copy() for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
-        details, handed_on = _walk(places, clock).decode_level(
-            places[0].level, low, parent, decoders, [s.shifts for s in steps]
-        )
+        details, handed_on = _walk(places, clock).decode_level(places[0].level, low, parent, decoders)
         each = zip(kept(handed_on, len(steps)), decoders, strict=True)
         return [(details[i : i + 1], own, decoder) for i, (own, decoder) in enumerate(each)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec.arrays import Integers, Shorts
+from service.codec.arrays import Integers
+from service.codec.calibration import alike
 from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
 from service.codec.errors import CorruptStreamError
 
@@ -26,7 +27,7 @@ def encode_lowest(bins: Integers, encoder: Encoder, tables: Tables) -> bytes:
         around[1:, 0], around[0, 1:] = around[:-1, 1], around[1, :-1]  # at an edge, the neighbour there is counts twice
         values = (channel - (around[1:, :-1] + around[:-1, 1:] >> 1)).ravel().astype(np.int32)
         head.append(_scale_of(values))
-        encoder.add(symbols_of(values, *_flat(values.size, head[-1]), tables))
+        encoder.add(symbols_of(values, *alike(values.size, head[-1]), tables))
     return bytes(head)
 
 
@@ -36,10 +37,6 @@ def _scale_of(values: Integers) -> int:
     spread = int(np.abs(values).sum()) * 1024 // max(1, values.size)
     index = sum(spread > int(1024 * 1.386 * 2 ** (-4.8 + 0.2 * i + 0.1)) for i in range(LOW_TABLES))
     return min(index, LOW_TABLES - 1)
-
-
-def _flat(count: int, scale: int) -> tuple[Shorts, Shorts]:
-    return np.zeros(count, np.int16), np.full(count, scale, np.int16)
 
 
 def decode_lowest(part: bytes, size: tuple[int, int], tables: Tables) -> tuple[Decoder, NDArray[np.int64]]:
@@ -53,7 +50,7 @@ def decode_lowest(part: bytes, size: tuple[int, int], tables: Tables) -> tuple[D
         raise CorruptStreamError("the first section is impossible; the stream is damaged")
     decoder, channels = Decoder(part[CHANNELS:], tables), []
     for scale in head:
-        differences = decoder.take(*_flat(size[0] * size[1], scale)).reshape(size)
+        differences = decoder.take(*alike(size[0] * size[1], scale)).reshape(size)
         channels.append(_summed(differences.tolist()))
     return decoder, np.array(channels, np.int64)
 

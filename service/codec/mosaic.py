@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.codec.arrays import Bytes8, Floats, Integers
-from service.codec.calibration import Said, read_shifts
+from service.codec.calibration import Said
 from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder, Tables
 from service.codec.lattice import Area, Tile
@@ -155,15 +155,15 @@ class _Writer:
         self._begin()
 
     def _begin(self) -> None:
-        self._encoder, self._shifts, self._head = Encoder(self._tables), b"", b""
+        self._encoder, self._head = Encoder(self._tables), b""
 
     def lowest(self, bins: Integers) -> None:
         self._head = encode_lowest(bins, self._encoder, self._tables)
 
     def add(self, level: int, said: Sequence[Said]) -> None:
-        self._shifts += write_level(self._encoder, said, self._tables)
+        write_level(self._encoder, said, self._tables)
         if level == self._divided[len(self.parts)][-1]:
-            self.parts.append(self._shifts + self._head + self._encoder.words())
+            self.parts.append(self._head + self._encoder.words())
             self._begin()
 
 
@@ -209,8 +209,7 @@ def decode_picture(
 
     def decode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         reader, place = readers[index], Place(run.model, level, low, parent, code, unit)
-        shifts = reader.at(level)
-        details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.decoder, shifts))
+        details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.at(level)))
         if keep:
             grid.tiles[index].area(level + 1).of(kept[level])[:] = details
         return details, handed_on
@@ -225,14 +224,11 @@ class _Reader:
 
     def __init__(self, parts: Sequence[bytes], tables: Tables, levels: int, lowest: tuple[int, int]) -> None:
         self._parts, self._tables, self._divided = parts, tables, parts_of(levels)
-        self._shifts = dict(zip(self._divided[0], read_shifts(parts[0], len(self._divided[0])), strict=True))
-        self.decoder, self.lowest = decode_lowest(parts[0][len(self._divided[0]) :], lowest, tables)
+        self.decoder, self.lowest = decode_lowest(parts[0], lowest, tables)
 
-    def at(self, level: int) -> tuple[int, int]:
-        """Open the part of a level, if it is not; luma's and chroma's shift."""
-        if level not in self._shifts:
-            number = next(i for i, part in enumerate(self._divided) if level in part)
-            part, levels = self._parts[number], self._divided[number]
-            self._shifts = dict(zip(levels, read_shifts(part, len(levels)), strict=True))
-            self.decoder = Decoder(part[len(levels) :], self._tables)
-        return self._shifts[level]
+    def at(self, level: int) -> Decoder:
+        """The decoder as it stands before a level: of the one before, or at the beginning of a part."""
+        number = next(i for i, part in enumerate(self._divided) if level in part)
+        if number and level == self._divided[number][0]:
+            self.decoder = Decoder(self._parts[number], self._tables)
+        return self.decoder

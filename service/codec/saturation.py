@@ -31,10 +31,12 @@ RECOGNISED_SHARE = 0.08
 of other photographs one or two in a hundred do at quality 75. A picture taken for it by mistake costs time only."""
 LAST_CODE = container.code_of(90)
 """Above quality 90 bins are too narrow to survive the rounding of pixels, clipped or not."""
-SEARCHES = ((4, 20), (2, 16))
+SEARCHES = ((4, 20), (2, 32))
 """How far beyond saturated pixels planes are sought, in bins of the finest details, and most drafts: first as far as
 decoded photographs go (3.4 bins were seen, at most one sample in ten thousand beyond 2), then, if nothing is found,
 anew and nearer, since what is not found drifts the less from generation to generation, the nearer the limit."""
+MOSTLY = 1 / 3
+"""Share of saturated pixels from which planes are hardly ever found: then they are sought nearby only."""
 FOUND = 100
 """By what factor fewer differences than before any search are as good as none."""
 PLATEAU = 4
@@ -84,7 +86,7 @@ def recover(
     first, found = int(differences.sum()), None
     if first == 0:
         return None
-    for reach_bins, rounds in SEARCHES:
+    for reach_bins, rounds in SEARCHES if clear.mean() > 1 - MOSTLY else SEARCHES[1:]:
         search = _Search(pixels, unit, reach_bins * bin_width, show)
         found = search.nearest(shorts(decoded), first, rounds, draft)
         if found is None or found.differences * FOUND <= first:

@@ -17,7 +17,6 @@ import numpy as np
 from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
-from service.codec.calibration import read_shifts
 from service.codec.clock import Clock
 from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder, Tables
@@ -76,19 +75,18 @@ def encode_tiles(
         if index == 0:
             with clock.room("entropy"):
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
-        shifts = [b""] * len(bins)
         for level in part:
             details, parent, said = walk.encode_level(latent.details[level], level, low, parent)
             with clock.room("entropy"):
-                own = [write_level(*tile) for tile in zip(encoders, said, tables, strict=True)]
-            shifts = [before + byte for before, byte in zip(shifts, own, strict=True)]
+                for tile in zip(encoders, said, tables, strict=True):
+                    write_level(*tile)
             if codes is not None:
                 low = walk.finer(low, details, level, sizes[level])
             elif level:  # the decoder's low-pass is the forward flow's own; beyond the finest level there is none
                 low = latent.lows[level - 1]
         with clock.room("entropy"):
-            for own_parts, *head, encoder in zip(parts, shifts, heads, encoders, strict=True):
-                own_parts.append(b"".join(head) + encoder.words())
+            for own_parts, head, encoder in zip(parts, heads, encoders, strict=True):
+                own_parts.append(head + encoder.words())
     return [CodedTile(tuple(own), None if codes is None else low[i : i + 1]) for i, own in enumerate(parts)]
 
 
@@ -138,21 +136,19 @@ def decode_tiles(
     tables, steps = walk.tables(), walk.low_steps()
     divided = parts_of(levels)
     with clock.room("entropy"):
-        first = len(divided[0])
-        opened = [decode_lowest(own[0][first:], sizes[-1], t) for own, t in zip(parts, tables, strict=True)]
+        opened = [decode_lowest(own[0], sizes[-1], t) for own, t in zip(parts, tables, strict=True)]
         for (_, bins), own_steps in zip(opened, steps, strict=True):
             check_bins(bins, own_steps)
         lowest = low = rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
     decoders, parent = [decoder for decoder, _ in opened], None
     kept = [np.empty(0, np.float32)] * levels
     for index, part in enumerate(divided[: len(parts[0])]):
-        shifts = [read_shifts(own[index], len(part)) for own in parts]
         if index:
             with clock.room("entropy"):
-                decoders = [Decoder(own[index][len(part) :], t) for own, t in zip(parts, tables, strict=True)]
-        for level, own in zip(part, zip(*shifts, strict=True), strict=True):
+                decoders = [Decoder(own[index], t) for own, t in zip(parts, tables, strict=True)]
+        for level in part:
             if level >= stop:
-                kept[level], parent = walk.decode_level(level, low, parent, decoders, own)
+                kept[level], parent = walk.decode_level(level, low, parent, decoders)
                 low = walk.finer(low, kept[level], level, sizes[level])
     return low, Latent(lowest, tuple(kept), (), size, unit)
 

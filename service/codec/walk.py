@@ -15,14 +15,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.codec import flow
-from service.codec.arrays import Floats, Integers, Number
+from service.codec.arrays import Floats, Integers, Number, Shorts
 from service.codec.artifact import Model
-from service.codec.calibration import Said, cheapest, shifted, write_shifts
+from service.codec.calibration import Calibrated, Calibration, Said
 from service.codec.clock import Clock
 from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
 from service.codec.errors import CorruptStreamError
 from service.codec.feedback import Feedback
-from service.codec.prior import CHROMA, LUMA, PASSES, PHASES, LevelPrior, codes_chroma, place, select
+from service.codec.fitting import calibrate
+from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, codes_chroma, place, select
 from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted
 
 LOW, DETAILS = slice(0, 3), slice(3, 12)
@@ -114,7 +115,7 @@ class Walk:
                 if feedback is not None:
                     feedback.learn(number, own)
             for tile, kept in enumerate(said):
-                kept.append((own[tile].ravel(), means[tile].ravel(), scales[tile].ravel()))
+                kept.append((own[tile], means[tile], scales[tile]))
             place(bins, number, own)
             prior.learn(number, own)
         return *self._details(prior, bins, steps), said
@@ -142,7 +143,6 @@ class Walk:
         low: Floats,
         parent: ort.OrtValue | None,
         decoders: Sequence[Decoder],
-        shifts: Sequence[tuple[int, int]],
     ) -> tuple[Floats, ort.OrtValue | None]:
         """Read a level's bins.
 
@@ -151,7 +151,6 @@ class Walk:
             low: As there.
             parent: As there.
             decoders: One a tile; they give the symbols.
-            shifts: Luma's and chroma's shift of each tile.
 
         Returns:
             The level's details, [N, 9, h, w], and what its prior hands on.
@@ -161,16 +160,16 @@ class Walk:
         """
         with self.clock.room("prior"):
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
-        bins, tables = np.zeros((self.count, 9, *low.shape[2:]), np.int32), self.tables()
+        bins = np.zeros((self.count, 9, *low.shape[2:]), np.int32)
+        with self.clock.room("entropy"):
+            each = zip(decoders, self.tables(), strict=True)
+            calibrated = [Calibrated(Calibration.read(decoder), prior.size, tables) for decoder, tables in each]
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("entropy"):
-                each = zip(decoders, means, scales, shifts, tables, strict=True)
-                taken = [
-                    d.take(m.ravel(), shifted(s.ravel(), tile[codes_chroma(number)], t)) for d, m, s, tile, t in each
-                ]
-                own = stacked(taken).reshape(means.shape)
+                tiles = zip(decoders, calibrated, means, scales, strict=True)
+                own = stacked([take_pass(number, *tile) for tile in tiles])
             place(bins, number, own)
             prior.learn(number, own)
         steps = self._steps(level)
@@ -214,12 +213,31 @@ class Walk:
             return flow.inverse(low, details, self.model, level, self.unit, size)
 
 
-def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> bytes:
-    """Code the passes of one tile's level; returns the level's byte in the head of the part."""
-    shifts = [cheapest(own, tables) if encoder.shifts else 0 for own in (passes[: len(PHASES)], passes[len(PHASES) :])]
+def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> None:
+    """Code the passes of one tile's level."""
+    size = size_of(passes)
+    calibration = calibrate(passes, size, tables) if encoder.calibrates else Calibration()
+    if encoder.calibrates:
+        calibration.write(encoder, tables)
+    calibrated = Calibrated(calibration, size, tables)
     for number, (bins, means, scales) in enumerate(passes):
-        encoder.add(symbols_of(bins, means, shifted(scales, shifts[codes_chroma(number)], tables), tables))
-    return write_shifts(*shifts)
+        own_means, own_scales = calibrated.said(number, means, scales)
+        encoder.add(symbols_of(bins.ravel(), own_means.ravel(), own_scales.ravel(), tables))
+        calibrated.learn(number, bins, means)
+
+
+def take_pass(number: int, decoder: Decoder, calibrated: Calibrated, means: Shorts, scales: Shorts) -> Integers:
+    """Decode a pass of one tile, [bands, rows, columns]; `calibrated` learns it."""
+    own_means, own_scales = calibrated.said(number, means, scales)
+    bins = decoder.take(own_means.ravel(), own_scales.ravel()).reshape(means.shape)
+    calibrated.learn(number, bins, means)
+    return bins
+
+
+def size_of(passes: Sequence[Said]) -> tuple[int, int]:
+    """Rows and columns of the level that some passes make up: the second one lies at odd positions only."""
+    (even, *_), (odd, *_) = passes[:2]
+    return even.shape[1] + odd.shape[1], even.shape[2] + odd.shape[2]
 
 
 def integers(values: Floats) -> Integers:

@@ -99,11 +99,22 @@ def test_the_best_of_all_drafts_is_taken():
 
 
 def test_drafts_look_no_further_beyond_saturated_pixels_than_their_reach():
-    """A decoder that overshoots by 30 grey levels and has one pixel wrong throughout."""
-    pixels = np.full((8, 8, 3), 255, np.uint8)
-    pixels[:4] = 99
+    (far, first), (near, second) = saturation.SEARCHES
+    farthest = farthest_sought(saturated_rows=2)
+    assert len(farthest) == first + second
+    assert near * BIN < max(farthest[:first]) <= far * BIN
+    assert max(farthest[first:]) <= near * BIN
+    mostly = farthest_sought(saturated_rows=4)
+    assert len(mostly) == second
+    assert max(mostly) <= near * BIN
+
+
+def farthest_sought(saturated_rows: int) -> list[int]:
+    """Of a decoder that overshoots by 30 grey levels and has one pixel wrong throughout: how far each draft goes."""
+    pixels = np.full((8, 8, 3), 99, np.uint8)
+    pixels[8 - saturated_rows :] = 255
     planes = lattice.to_planes(pixels, UNIT)
-    planes[0, :, 4:] += 30 * UNIT
+    planes[0, :, 8 - saturated_rows :] += 30 * UNIT
     wrong, farthest = with_a_change(planes), []
 
     def draft(given: Shorts) -> Planes:
@@ -113,10 +124,7 @@ def test_drafts_look_no_further_beyond_saturated_pixels_than_their_reach():
         return better
 
     saturation.recover(wrong, pixels, UNIT, BIN, show, draft)
-    (far, first), (near, second) = saturation.SEARCHES
-    assert len(farthest) == first + second
-    assert near * BIN < max(farthest[:first]) <= far * BIN
-    assert max(farthest[first:]) <= near * BIN
+    return farthest
 
 
 def shifted(planes: np.ndarray, rows: int, grey_levels: float) -> np.ndarray:
