@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec.arrays import Integers, Shorts
+from service.codec.arrays import Integers, Number, Shorts
 from service.codec.calibration import (
     CHANNEL_SCALE,
     FLAG_SCALE,
@@ -60,10 +60,8 @@ class _Sample:
     def __init__(self, number: int, said: Said, residuals: Residuals, tables: Tables) -> None:
         bins, means, scales = said
         features = residuals.features(number, means)
-        bands, self._count = len(bins), bins[0].size
-        thin = np.s_[..., :: -(-self._count // SAMPLE) or 1]
-        self._bins, self._means = bins.reshape(bands, -1)[thin], means.reshape(bands, -1)[thin]
-        self._scales, self._features = scales.reshape(bands, -1)[thin], features.reshape(*features.shape[:2], -1)[thin]
+        self._bins, self._means, self._scales = _thinned(bins), _thinned(means), _thinned(scales)
+        self._features, self._count = _thinned(features), bins[0].size
         self._tables, self._last = tables, np.int16(len(tables.choice) - 1)
 
     def sparse_cost(self, shift: int) -> int:
@@ -123,6 +121,12 @@ class _Sample:
         solution = solved(matrix, (weighted @ errors[:, :, None])[:, :, 0])
         weights: Integers = np.rint(solution * 2**WEIGHT_BITS).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int32)
         return weights
+
+
+def _thinned(values: NDArray[Number]) -> NDArray[Number]:
+    """[..., rows, columns] -> [..., at most SAMPLE], evenly spread, without what they are spread over."""
+    rows, columns = values.shape[-2:]
+    return values.reshape(*values.shape[:-2], rows * columns)[..., :: -(-rows * columns // SAMPLE) or 1].copy()
 
 
 def solved(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
