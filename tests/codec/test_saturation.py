@@ -101,11 +101,11 @@ def test_the_best_of_all_drafts_is_taken():
 def test_drafts_look_no_further_beyond_saturated_pixels_than_their_reach():
     (far, first), (near, second) = saturation.SEARCHES
     farthest = farthest_sought(saturated_rows=2)
-    assert len(farthest) == first + second
+    assert len(farthest) == first + second + saturation.POLISH
     assert near * BIN < max(farthest[:first]) <= far * BIN
     assert max(farthest[first:]) <= near * BIN
     mostly = farthest_sought(saturated_rows=4)
-    assert len(mostly) == second
+    assert len(mostly) == second + saturation.POLISH
     assert max(mostly) <= near * BIN
 
 
@@ -190,7 +190,27 @@ def test_drafts_are_bounded():
         return better
 
     saturation.recover(planes + 3 * UNIT * (np.arange(300) < 60)[:, None], pixels, UNIT, BIN, show, draft)
-    assert len(asked) == sum(rounds for _, rounds in saturation.SEARCHES)
+    assert len(asked) == sum(rounds for _, rounds in saturation.SEARCHES) + saturation.POLISH
+
+
+def test_what_no_search_found_is_polished_from_the_best_draft_without_getting_louder():
+    planes, pixels = overshooting()
+    search = saturation._Search(pixels, UNIT, BIN, show)
+    best = search._judged(shifted(planes, 30, 3))
+    asked = []
+
+    def draft(given: Shorts) -> Planes:
+        asked.append(given.copy())
+        return shifted(planes, 30 - len(asked) if len(asked) < 4 else 60, 3)
+
+    found = search.polished(best, draft)
+    np.testing.assert_array_equal(found.planes, shifted(planes, 27, 3))
+    assert len(asked) == saturation.POLISH
+    low, high = saturation.bounds_of(pixels, UNIT, BIN)
+    outside = np.clip(best.planes, low, high) - best.planes
+    np.testing.assert_array_equal(asked[0], best.planes + 2 * outside)
+    unchanged = search.polished(best, lambda _: shifted(planes, 60, 3))
+    assert unchanged is best
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 127, 128, 253, 254, 255])
