@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from service.codec.arrays import Integers, Shorts
-from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
+from service.codec.entropy import Decoder, Encoder, Tables, alike, symbols_of
 from service.codec.errors import CorruptStreamError
 from service.codec.prior import PASSES, PHASES, bands_of, codes_chroma, phase_of
 
@@ -95,11 +95,6 @@ class Calibration:
 
 def _sizes() -> list[int]:
     return [features_of(number) for number in range(PASSES) for _ in bands_of(number)]
-
-
-def alike(count: int, scale: int) -> tuple[Shorts, Shorts]:
-    """Means of 0 and one scale index, so many of each: how numbers are coded that no prior foretells."""
-    return np.zeros(count, np.int16), np.full(count, scale, np.int16)
 
 
 def _head() -> tuple[Shorts, Shorts]:

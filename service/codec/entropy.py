@@ -117,6 +117,11 @@ def symbols_of(bins: Integers, means: Shorts, scales: Shorts, tables: Tables) ->
     return Symbols(tables.choice[scales, np.abs(fraction)], residuals)
 
 
+def alike(count: int, scale: int) -> tuple[Shorts, Shorts]:
+    """Means of 0 and one scale index, so many of each: how numbers are coded that no prior foretells."""
+    return np.zeros(count, np.int16), np.full(count, scale, np.int16)
+
+
 def _groups(chosen: NDArray[np.int16], count: int) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
     order = np.argsort(chosen, kind="stable")
     sizes = np.bincount(chosen, minlength=count)

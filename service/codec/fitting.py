@@ -23,10 +23,9 @@ from service.codec.calibration import (
     Calibration,
     Residuals,
     Said,
-    alike,
     corrected,
 )
-from service.codec.entropy import Tables
+from service.codec.entropy import Tables, alike
 from service.codec.prior import PHASES, codes_chroma
 
 SAMPLE, SPARSE = 2**12, 4

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers
-from service.codec.calibration import alike
-from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
+from service.codec.entropy import Decoder, Encoder, Tables, alike, symbols_of
 from service.codec.errors import CorruptStreamError
 
 LOW_TABLES = 70

@@ -16,11 +16,9 @@ from service.codec.calibration import (
     ONE_BIN,
     SHIFT_LIMIT,
     WEIGHT_LIMIT,
-    WEIGHT_SCALE,
     Calibrated,
     Calibration,
     Residuals,
-    alike,
     corrected,
     features_of,
 )
@@ -86,12 +84,6 @@ def test_a_flag_that_is_neither_is_refused(tables: Tables):
     encoder.add(symbols_of(numbers, np.zeros_like(scales), scales, tables))
     with pytest.raises(CorruptStreamError):
         Calibration.read(Decoder(encoder.words(), tables))
-
-
-def test_numbers_without_a_prior_have_means_of_zero_and_one_scale():
-    means, scales = alike(3, WEIGHT_SCALE)
-    assert means.tolist() == [0, 0, 0]
-    assert scales.tolist() == [WEIGHT_SCALE] * 3
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 4), (2, 1)])

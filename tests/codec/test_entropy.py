@@ -18,6 +18,7 @@ from service.codec.entropy import (
     Decoder,
     Encoder,
     Tables,
+    alike,
     make_table_sets,
     make_tables,
     shortest,
@@ -215,3 +216,9 @@ def test_every_quality_has_a_set_and_lossless_streams_have_one(models):
     assert set(tables.table_sets.tolist()) == set(range(len(tables.entropy)))
     assert tables.entropy_of(0) is tables.entropy[0]
     assert tables.entropy_of(None) is tables.entropy[int(tables.table_sets[-1])]
+
+
+def test_numbers_without_a_prior_have_means_of_zero_and_one_scale():
+    means, scales = alike(3, 34)
+    assert means.tolist() == [0, 0, 0]
+    assert scales.tolist() == [34] * 3
