@@ -42,6 +42,8 @@ AROUND = ((), (_CORNERS,), (_SIDES, _ENDS), (_SIDES, _ENDS, _CORNERS))
 """Groups of neighbours, (rows down, columns right), that are known at each phase of a channel."""
 _STARTS = np.cumsum([0, *(len(bands_of(number)) for number in range(PASSES))])
 """Where the channels of each pass begin among those of all."""
+CHANNELS = int(_STARTS[-1])
+"""Channels of all passes together."""
 
 
 def features_of(number: int) -> int:
@@ -60,8 +62,8 @@ class Calibration:
     """
 
     colours: tuple[int, int] = (0, 0)
-    shifts: tuple[int, ...] = (0,) * int(_STARTS[-1])
-    weights: tuple[Integers | None, ...] = (None,) * int(_STARTS[-1])
+    shifts: tuple[int, ...] = (0,) * CHANNELS
+    weights: tuple[Integers | None, ...] = (None,) * CHANNELS
 
     def write(self, encoder: Encoder, tables: Tables) -> None:
         """Code it."""
@@ -79,9 +81,8 @@ class Calibration:
         Raises:
             CorruptStreamError: No encoder writes this.
         """
-        channels = int(_STARTS[-1])
         head = decoder.take(*_head()).tolist()
-        colours, shifts, flags = head[:2], head[2 : 2 + channels], head[2 + channels :]
+        colours, shifts, flags = head[:2], head[2 : 2 + CHANNELS], head[2 + CHANNELS :]
         if max(map(abs, head)) > SHIFT_LIMIT or not set(flags) <= {0, 1}:
             raise CorruptStreamError("a level's calibration is impossible; the stream is damaged")
         sizes = [size if flag else 0 for size, flag in zip(_sizes(), flags, strict=True)]
@@ -98,8 +99,7 @@ def _sizes() -> list[int]:
 
 
 def _head() -> tuple[Shorts, Shorts]:
-    channels = int(_STARTS[-1])
-    scales = [COLOUR_SCALE] * 2 + [CHANNEL_SCALE] * channels + [FLAG_SCALE] * channels
+    scales = [COLOUR_SCALE] * 2 + [CHANNEL_SCALE] * CHANNELS + [FLAG_SCALE] * CHANNELS
     return np.zeros(len(scales), np.int16), np.array(scales, np.int16)
 
 

@@ -214,12 +214,17 @@ class Walk:
 
 
 def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> None:
-    """Code the passes of one tile's level."""
-    size = size_of(passes)
-    calibration = calibrate(passes, size, tables) if encoder.calibrates else Calibration()
+    """Code one tile's level: its calibration and its passes."""
+    calibration = Calibration()
     if encoder.calibrates:
+        calibration = calibrate(passes, size_of(passes), tables)
         calibration.write(encoder, tables)
-    calibrated = Calibrated(calibration, size, tables)
+    write_passes(encoder, passes, calibration, tables)
+
+
+def write_passes(encoder: Encoder, passes: Sequence[Said], calibration: Calibration, tables: Tables) -> None:
+    """Code the passes of one tile's level as a calibration corrects them."""
+    calibrated = Calibrated(calibration, size_of(passes), tables)
     for number, (bins, means, scales) in enumerate(passes):
         own_means, own_scales = calibrated.said(number, means, scales)
         encoder.add(symbols_of(bins.ravel(), own_means.ravel(), own_scales.ravel(), tables))

@@ -7,10 +7,11 @@ import pytest
 
 from service import codec
 from service.codec.arrays import Integers, Shorts
-from service.codec.calibration import Calibrated, Calibration, Said
-from service.codec.entropy import Encoder, Tables, symbols_of
+from service.codec.calibration import Calibration, Said
+from service.codec.entropy import Encoder, Tables
 from service.codec.fitting import SAMPLE, calibrate, solved
 from service.codec.prior import PASSES, bands_of, codes_chroma, phase_of
+from service.codec.walk import write_passes
 
 SIZE = (120, 90)
 
@@ -37,12 +38,9 @@ def drawn(rng: np.random.Generator, means: Shorts, scales: Shorts) -> Integers:
 
 def size_of(passes: list[Said], calibration: Calibration, tables: Tables) -> int:
     """Bytes of a level."""
-    encoder, calibrated = Encoder(tables), Calibrated(calibration, SIZE, tables)
+    encoder = Encoder(tables)
     calibration.write(encoder, tables)
-    for number, (bins, means, scales) in enumerate(passes):
-        own_means, own_scales = calibrated.said(number, means, scales)
-        encoder.add(symbols_of(bins.ravel(), own_means.ravel(), own_scales.ravel(), tables))
-        calibrated.learn(number, bins, means)
+    write_passes(encoder, passes, calibration, tables)
     return len(encoder.words())
 
 
