@@ -18,6 +18,8 @@ class PriorSize:
         head_channels: Width of the four luma and four chroma heads.
         dequantiser_channels: Width of the dequantiser's layers.
         dequantiser_layers: 3x3 layers of the dequantiser between its first and the one that joins.
+        refiner_channels: Width of the dequantiser's refiner; 0: it has none.
+        refiner_layers: 3x3 layers of the refiner after its first one.
     """
 
     channels: int
@@ -25,6 +27,8 @@ class PriorSize:
     head_channels: int
     dequantiser_channels: int
     dequantiser_layers: int
+    refiner_channels: int = 0
+    refiner_layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class ModelConfig:
     levels: int = 6
     coupling_channels: int = 24
     fine: PriorSize = field(default=PriorSize(64, 4, 64, 64, 2))
-    middle: PriorSize = field(default=PriorSize(128, 6, 128, 128, 2))
-    coarse: PriorSize = field(default=PriorSize(160, 6, 160, 160, 2))
+    middle: PriorSize = field(default=PriorSize(128, 6, 128, 128, 2, 96, 2))
+    coarse: PriorSize = field(default=PriorSize(160, 6, 160, 160, 2, 96, 2))
 
     @property
     def priors(self) -> list[PriorSize]:
@@ -72,7 +76,7 @@ TINY = ModelConfig(
     name="tiny",
     coupling_channels=8,
     fine=PriorSize(8, 1, 8, 8, 1),
-    middle=PriorSize(12, 2, 8, 8, 1),
-    coarse=PriorSize(16, 1, 8, 12, 1),
+    middle=PriorSize(12, 2, 8, 8, 1, 8, 1),
+    coarse=PriorSize(16, 1, 8, 12, 1, 8, 1),
 )
 """A model small enough for tests."""

@@ -31,6 +31,8 @@ from model_export.integers import (
 from service.codec.prior import PLANES, PLANES_READ
 
 OPSET, IR_VERSION = 17, 8
+FINEST_UNIT = 40
+"""Kernels are multiples of 2**-FINEST_UNIT."""
 Array = NDArray[np.generic]
 
 
@@ -126,8 +128,24 @@ class Graph:
         strides = [conv.stride, conv.stride]
         if weight.shape[1] == PLANES:
             weight = F.pad(weight, (0, 0, 0, 0, 0, PLANES_READ - PLANES))
-        kernel = self.constant(weight * 2.0 ** (self.bits - conv.bits))
+        kernel = self.kernel(weight * 2.0 ** (self.bits - conv.bits))
         return self.add("Conv", x, kernel, strides=strides, pads=pads or [side] * 4)
+
+    def kernel(self, weight: Tensor) -> str:
+        """A dyadic kernel as whole numbers of one or two bytes and the unit of each output channel.
+
+        A session makes float32 of it when it opens, once.
+        """
+        exact = weight.detach().double().flatten(1).numpy()
+        finest = np.rint(exact * 2.0**FINEST_UNIT).astype(np.int64)
+        lowest_bits = np.where(finest == 0, 2**FINEST_UNIT, finest & -finest)
+        units = lowest_bits.min(1, keepdims=True) * 2.0**-FINEST_UNIT
+        whole = (exact / units).reshape(weight.shape)
+        kind = np.int8 if abs(whole).max() <= np.iinfo(np.int8).max else np.int16
+        if abs(whole).max() > np.iinfo(kind).max or not np.array_equal(finest, exact * 2.0**FINEST_UNIT):
+            raise ValueError("a kernel is not dyadic, or of more than 15 bits; call set_exact(True) first")
+        widened = self.add("Cast", self.constant(whole, kind), to=TensorProto.FLOAT)
+        return self.add("Mul", widened, self.constant(units.reshape(-1, 1, 1, 1)))
 
     def sum(
         self, layer: ExactSum, inputs: list[str], condition: str, pads: list[list[int] | None] | None = None

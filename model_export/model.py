@@ -8,6 +8,7 @@ picture -> flow -> quantiser -> bins -> prior: bits
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -56,6 +57,31 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a level's dequantiser met.
+
+    Attributes:
+        level: Which level.
+        parent: What it handed on, its features included, [N, channels, H, W].
+        planes: Bins as it read them, [N, 27, H, W].
+        condition: Of level and quality, [N, levels * knots].
+        value: Details in units of their steps, [N, 9, H, W].
+        bins: Of the value.
+        outward: Outward shift of reconstruction points in bins, [N, 1, 1, 1].
+        weight: What a squared bin adds to a picture in squared grey levels, [N, 9, 1, 1].
+    """
+
+    level: int
+    parent: Tensor
+    planes: Tensor
+    condition: Tensor
+    value: Tensor
+    bins: Tensor
+    outward: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
 class Choice:
     """How the bins of a level are chosen.
 
@@ -80,9 +106,11 @@ class CodecModel(Exactable):
 
     Attributes:
         mixed: Whether the prior's convolutions run in bfloat16: faster training, never for anything exact.
+        observer: Told what each level's dequantiser met.
     """
 
     mixed: bool = False
+    observer: Callable[[Seen], None] | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -153,6 +181,10 @@ class CodecModel(Exactable):
             if level > finest or not lossless:
                 with self.narrow(features):
                     offset, parent = prior.dequantiser(features, known.planes, condition)
+                if self.observer is not None:
+                    norms = self.quantiser.norms[level, 3:, None, None]
+                    weight = (norms * steps[:, 3:]).square()
+                    self.observer(Seen(level, parent, known.planes, condition, value, known.bins, outward, weight))
             if lossless:
                 low = lows[level]
             else:

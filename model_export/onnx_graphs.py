@@ -21,6 +21,7 @@ from model_export.prior import (
     SCALES,
     Dequantiser,
     Head,
+    Reader,
     Trunk,
 )
 from model_export.quantiser import FEEDBACK_SIDE, KNOTS
@@ -212,7 +213,7 @@ def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bo
     weight, carry = trunk.integer_weights()
     first = trunk.first.terms[0]
     places = [F.pad(weight, (column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)]
-    kernel = g.constant(torch.cat(places) * 2.0 ** (g.bits - first.bits))
+    kernel = g.kernel(torch.cat(places) * 2.0 ** (g.bits - first.bits))
     x = g.add("Conv", both, kernel, strides=[2, 2], pads=[1] * 4)
     cells = g.add("Slice", g.add("Shape", x), g.constant([2]), g.constant([4]), g.constant([0]))
     parent = g.widened(g.add("Slice", parent, g.constant([0, 0]), cells, g.constant([2, 3])))
@@ -257,6 +258,14 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     return g.model()
 
 
+def bytes_read(g: Graph, net: Reader, seen: str, planes: str, condition: str) -> str:
+    """A Reader: bytes and planes -> bytes."""
+    x = g.byte(g.sum(net.first, [g.widened(seen), planes], condition))
+    for layer in net.layers:
+        x = g.layer(layer, x)
+    return x
+
+
 def dequantiser_graph(
     name: str, net: Dequantiser, condition_length: int, hands_on: bool, byte_kernels: bool
 ) -> onnx.ModelProto:
@@ -269,15 +278,15 @@ def dequantiser_graph(
     features = g.turned_back(g.input("features", ["N", "H", "W", width], TensorProto.UINT8))
     planes = g.input("planes", ["N", PLANES_READ, "H", "W"])
     condition = g.input("condition", ["N", condition_length])
-    x = g.byte(g.sum(net.first, [g.widened(features), planes], condition))
-    for layer in net.layers:
-        x = g.layer(layer, x)
-    joined = g.layer(net.join, g.cat(features, x))
-    raw = g.add("Mul", g.sum(net.last, [g.widened(joined)], condition), g.constant(2.0 ** (7 - BYTE_BITS)))
+    joined = g.layer(net.join, g.cat(features, bytes_read(g, net, features, planes, condition)))
+    parent, reads = g.cat(features, joined), [joined]
+    if net.refiner is not None:
+        reads.append(bytes_read(g, net.refiner, parent, planes, condition))
+    raw = g.add("Mul", g.sum(net.last, [g.widened(x) for x in reads], condition), g.constant(2.0 ** (7 - BYTE_BITS)))
     offset = g.add("Cast", g.add("Round", g.clip(raw, -127.0, 127.0)), to=TensorProto.INT16)
     g.output(offset, "offsets", ["N", 9, "H", "W"], TensorProto.INT16)
     if hands_on:
-        g.output(g.cat(features, joined), "handed_on", ["N", 2 * width, "H", "W"], TensorProto.UINT8)
+        g.output(parent, "handed_on", ["N", 2 * width, "H", "W"], TensorProto.UINT8)
     return g.model()
 
 

@@ -1,4 +1,7 @@
-"""Muon for convolution weights, Adam for everything else.
+"""Muon for kernels of hidden layers, Adam for everything else, the kernels of output layers included.
+
+Under Muon, which moves every kernel as far whatever its gradient, outputs of which little can be foretold drown in
+noise: dequantisers whose output layers it trained learned nothing at all.
 
 Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 """
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, from the source."""
+OUTPUT = ".last."
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
@@ -31,19 +35,26 @@ class Muon:
     """Orthogonalised momentum for tensors of four dimensions, Adam for the rest.
 
     Args:
-        parameters: What is trained.
+        named: What is trained, by name; output layers are those named OUTPUT.
         rate: Muon's step.
         adam_rate: Adam's step.
         momentum: Muon's momentum.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], rate: float = 0.02, adam_rate: float = 0.002, momentum: float = 0.95
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        rate: float = 0.02,
+        adam_rate: float = 0.002,
+        momentum: float = 0.95,
     ) -> None:
-        everything = list(parameters)
-        self.kernels = [p for p in everything if p.ndim == 4 and p[0].numel() > 1 and p.shape[0] > 1]
-        chosen = {id(p) for p in self.kernels}
-        self.adam = torch.optim.Adam([p for p in everything if id(p) not in chosen], adam_rate)
+        kernels: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, p in named:
+            hidden = p.ndim == 4 and p[0].numel() > 1 and p.shape[0] > 1 and OUTPUT not in f".{name}"
+            (kernels if hidden else others).append(p)
+        self.kernels = kernels
+        self.adam = torch.optim.Adam(others, adam_rate)
         self.velocity = [torch.zeros_like(p) for p in self.kernels]
         self.rate, self.adam_rate, self.momentum = rate, adam_rate, momentum
 

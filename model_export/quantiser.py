@@ -217,8 +217,12 @@ def reconstruct(latent: Tensor, step: Tensor, bins: Tensor, offset: Tensor, outw
         offset: Within (-1, 1): half bins.
         outward: Shift of the points away from 0, in bins.
     """
+    through = latent + (bins * step.detach() - latent).detach() + bins * (step - step.detach())
+    return through + within_bin(bins, offset, outward) * torch.where(bins == 0, step.detach(), step)
+
+
+def within_bin(bins: Tensor, offset: Tensor, outward: Tensor) -> Tensor:
+    """Where the decoder's point of each bin lies, from the bin's middle, in bins; arguments as above, signs will do."""
     sign = torch.sign(bins)
     within = bounded(outward + sign * offset / 2, outward - OUTWARD, torch.full_like(outward, 0.5))
-    within = torch.where(bins == 0, offset / 2, sign * within)
-    through = latent + (bins * step.detach() - latent).detach() + bins * (step - step.detach())
-    return through + within * torch.where(bins == 0, step.detach(), step)
+    return torch.where(bins == 0, offset / 2, sign * within)

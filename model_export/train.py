@@ -26,16 +26,23 @@ from model_export.data import batches, read_pictures, synthetic_pictures
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
-from model_export.quantiser import FIRST_POSITION, LAST_POSITION, LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
+from model_export.quantiser import LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
+from model_export.replay import Replay, spread
 from model_export.validate import jpeg2000_curve, validate, watched_of
 from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
 
-PARTS = {"all": "", "prior": ".priors.", "dequantiser": ".dequantiser."} | {
-    name: f".priors.{index}." for index, name in enumerate(PRIORS)
-}
-"""Parts of a model that can be trained alone, and what the names of their parameters have in common."""
+PARTS: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    "prior": (".priors.",),
+    "dequantiser": (".dequantiser.",),
+    "fine-offsets": (".0.dequantiser.",),
+    "coarse-offsets": tuple(f".{index}.dequantiser.{own}." for index in (1, 2) for own in ("refiner", "last")),
+} | {name: (f".priors.{index}.",) for index, name in enumerate(PRIORS)}
+"""Parts of a model that can be trained alone, and what occurs in the names of their parameters."""
+OFFSETS = {"fine-offsets": slice(0, 1), "coarse-offsets": slice(1, None)}
+"""Parts that nothing else reads, trained on what they met, and the levels they are of."""
 FINEST = {name: index for index, name in enumerate(PRIORS)}
 """Finest level that is coded while a part is trained; validation then says nothing about finer ones either."""
 
@@ -52,7 +59,8 @@ class TrainSettings:
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
         part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse`, the `middle` or the `fine`
-            part, or the `dequantiser`.
+            part, or the `dequantiser`; or what makes offsets and nothing else, of the finest level (`fine-offsets`) or
+            of all others (`coarse-offsets`).
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
@@ -96,9 +104,7 @@ def loss_of(model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0
     if lossless:
         code = torch.full((n,), float(LOSSLESS_POSITION), device=pictures.device)
         return LOSSLESS_WEIGHT * model(pictures, code, True, finest).bits.mean() / pixels
-    # One quality from each of n equal parts of the range: batches differ less from one another.
-    spread = (torch.arange(n, device=pictures.device) + torch.rand(n, device=pictures.device)) / n
-    code = FIRST_POSITION + spread * (LAST_POSITION - FIRST_POSITION)
+    code = spread(n, pictures.device)
     outcome, log2_step = model(pictures, code, finest=finest), log2_delta(code)
     distortion = RATE_DISTORTION * torch.exp2(-2 * log2_step) * outcome.squared_error
     cost = quality_weight(log2_step) * (outcome.bits + distortion) / pixels
@@ -157,8 +163,8 @@ def _train(
     model = CodecModel(config).to(settings.device)
     average = copy.deepcopy(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(PARTS[settings.part] in f".{name}.")
-    optimiser = Muon(model.parameters(), settings.rate, settings.rate / 10)
+        parameter.requires_grad_(any(own in f".{name}." for own in PARTS[settings.part]))
+    optimiser = Muon(model.named_parameters(), settings.rate, settings.rate / 10)
     if out.exists():
         progress = resume(out, model, average, optimiser)
     else:
@@ -169,9 +175,14 @@ def _train(
     model.mixed = settings.mixed
     log.info("%d pictures, %d parameters", len(pictures), sum(p.numel() for p in model.parameters()))
     losses: list[float] = []
+    source = batches(pictures, settings.side, settings.batch, rng, settings.wide_share)
+    replay: Replay | None = None
+    if settings.part in OFFSETS:
+        levels = range(config.levels)[OFFSETS[settings.part]]
+        replay = Replay(copy.deepcopy(model), source, levels, rng)
     finest = FINEST.get(settings.part, 0)
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
-    for batch in batches(pictures, settings.side, settings.batch, rng, settings.wide_share):
+    while True:
         progress.spent_s = time.monotonic() - begun
         done = progress.spent_s / budget_s
         finished = done >= 1 or (settings.max_steps and progress.step >= settings.max_steps)
@@ -182,7 +193,11 @@ def _train(
             losses.clear()
         if finished:
             return average
-        loss = loss_of(model, batch.to(settings.device), rng.random() < settings.lossless_share, finest)
+        if replay is not None:
+            loss = replay.loss(model)
+        else:
+            batch = next(source).to(settings.device)
+            loss = loss_of(model, batch, rng.random() < settings.lossless_share, finest)
         model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -191,7 +206,6 @@ def _train(
             losses.append(loss.item())
         progress.step += 1
         follow(average, model, progress.step)
-    raise AssertionError("batches are endless")
 
 
 @torch.no_grad()
