@@ -48,6 +48,12 @@ def log2_delta(code: Tensor) -> Tensor:
     return LOG2_AT_ZERO + (LOG2_AT_LAST - LOG2_AT_ZERO) * code / LAST_POSITION
 
 
+def spread(n: int, device: torch.device | None = None) -> Tensor:
+    """Positions: one from each of n equal parts of the axis: batches then differ less from one another."""
+    part = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+    return FIRST_POSITION + part * (LAST_POSITION - FIRST_POSITION)
+
+
 def outward_shift(log2_step: Tensor) -> Tensor:
     """How far reconstruction points are moved outward, in bins: none below a step of 2, OUTWARD from 16 on."""
     return OUTWARD * ((log2_step - 1.0) / 3.0).clamp(0.0, 1.0)

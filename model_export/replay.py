@@ -1,6 +1,6 @@
-"""Dequantisers trained on what they met: the codec runs once, its dequantisers learn from that several times.
+"""Refiners trained on what dequantisers met: the codec runs once, they learn from that several times.
 
-Everything but a dequantiser's own layers is kept, so what they read and what they are to foretell can be kept as well.
+Nothing else reads what a refiner gives, so what it reads and what it is to foretell stay as they are while it learns.
 A step then costs a fifth of one through the whole codec.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from model_export.integers import BYTE_BITS
 from model_export.model import CodecModel, Seen
 from model_export.prior import Dequantiser
-from model_export.quantiser import FIRST_POSITION, LAST_POSITION, within_bin
+from model_export.quantiser import spread, within_bin
 
 KEPT = 96
 """Batches that are kept, the newest."""
@@ -24,14 +24,8 @@ USES = 8
 UNITS = 2.0**BYTE_BITS
 
 
-def spread(n: int, device: torch.device | None = None) -> Tensor:
-    """One quality from each of n equal parts of the range: batches then differ less from one another."""
-    part = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
-    return FIRST_POSITION + part * (LAST_POSITION - FIRST_POSITION)
-
-
 class Met:
-    """What a dequantiser met, in few bytes; pictures on different devices stay where they are.
+    """What a dequantiser met, in few bytes.
 
     Args:
         seen: It.
@@ -43,29 +37,20 @@ class Met:
         self.planes, self.signs = seen.planes.half(), torch.sign(seen.bins).to(torch.int8)
         self.left = (seen.value - seen.bins).half()
 
-    def squared_error(self, dequantiser: Dequantiser, whole: bool) -> Tensor:
-        """What the dequantiser leaves, in squared grey levels of the picture, [N].
-
-        Args:
-            dequantiser: The level's.
-            whole: Whether its own layers before the output are run anew, or what they gave is taken.
-        """
-        parent, planes = self.parent.float() / UNITS, self.planes.float()
-        if whole:
-            offset, _ = dequantiser(parent[:, : parent.shape[1] // 2], planes, self.condition)
-        else:
-            offset = dequantiser.offsets(parent, planes, self.condition)
+    def squared_error(self, dequantiser: Dequantiser) -> Tensor:
+        """What the dequantiser's offsets leave, in squared grey levels of the picture, [N]."""
+        offset = dequantiser.offsets(self.parent.float() / UNITS, self.planes.float(), self.condition)
         error = self.left.float() - within_bin(self.signs.float(), offset, self.outward)
         return (self.weight * error.square()).flatten(1).sum(1)
 
 
 class Replay:
-    """Losses of dequantisers on batches met before.
+    """Losses of dequantisers' offsets on batches met before.
 
     Args:
         model: The codec as it was when training began; it is put in exact mode.
         batches: Pictures, [N, 3, H, W].
-        levels: Levels whose dequantisers are trained.
+        levels: Those that are trained, all to the coarsest.
         rng: Which kept batch comes next.
     """
 
@@ -82,7 +67,7 @@ class Replay:
         pictures = next(self.batches).to(next(self.model.parameters()).device)
         self.model(pictures, spread(len(pictures), pictures.device), finest=self.levels[0])
         met = [Met(one) for one in seen if one.level in self.levels]
-        self.kept.append([(one, one.squared_error(self._of(self.model, one), one.level == 0)) for one in met])
+        self.kept.append([(one, one.squared_error(self._of(self.model, one))) for one in met])
         del self.kept[:-KEPT]
 
     @staticmethod
@@ -96,5 +81,5 @@ class Replay:
         self.uses += 1
         chosen = self.kept[int(self.rng.integers(len(self.kept)))]
         before = torch.stack([error for _, error in chosen]).sum(0)
-        after = torch.stack([met.squared_error(self._of(model, met), met.level == 0) for met, _ in chosen]).sum(0)
+        after = torch.stack([met.squared_error(self._of(model, met)) for met, _ in chosen]).sum(0)
         return (after / before).mean()

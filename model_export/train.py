@@ -26,8 +26,8 @@ from model_export.data import batches, read_pictures, synthetic_pictures
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
-from model_export.quantiser import LOSSLESS_POSITION, RATE_DISTORTION, log2_delta
-from model_export.replay import Replay, spread
+from model_export.quantiser import LOSSLESS_POSITION, RATE_DISTORTION, log2_delta, spread
+from model_export.replay import Replay
 from model_export.validate import jpeg2000_curve, validate, watched_of
 from service.codec.artifact import PRIORS
 
@@ -37,12 +37,9 @@ PARTS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "prior": (".priors.",),
     "dequantiser": (".dequantiser.",),
-    "fine-offsets": (".0.dequantiser.",),
-    "coarse-offsets": tuple(f".{index}.dequantiser.{own}." for index in (1, 2) for own in ("refiner", "last")),
+    "offsets": tuple(f".{index}.dequantiser.{own}." for index in (1, 2) for own in ("refiner", "last")),
 } | {name: (f".priors.{index}.",) for index, name in enumerate(PRIORS)}
 """Parts of a model that can be trained alone, and what occurs in the names of their parameters."""
-OFFSETS = {"fine-offsets": slice(0, 1), "coarse-offsets": slice(1, None)}
-"""Parts that nothing else reads, trained on what they met, and the levels they are of."""
 FINEST = {name: index for index, name in enumerate(PRIORS)}
 """Finest level that is coded while a part is trained; validation then says nothing about finer ones either."""
 
@@ -59,8 +56,7 @@ class TrainSettings:
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
         part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse`, the `middle` or the `fine`
-            part, or the `dequantiser`; or what makes offsets and nothing else, of the finest level (`fine-offsets`) or
-            of all others (`coarse-offsets`).
+            part, or the `dequantiser`; or what makes the `offsets` of all levels but the finest and nothing else.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
@@ -177,9 +173,8 @@ def _train(
     losses: list[float] = []
     source = batches(pictures, settings.side, settings.batch, rng, settings.wide_share)
     replay: Replay | None = None
-    if settings.part in OFFSETS:
-        levels = range(config.levels)[OFFSETS[settings.part]]
-        replay = Replay(copy.deepcopy(model), source, levels, rng)
+    if settings.part == "offsets":
+        replay = Replay(copy.deepcopy(model), source, range(1, config.levels), rng)
     finest = FINEST.get(settings.part, 0)
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
     while True:

@@ -14,6 +14,8 @@ from model_export.model import TAPS_KEPT, CodecModel
 from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, logistic_bits
 from model_export.quantiser import (
     FEEDBACK_SIDE,
+    FIRST_POSITION,
+    LAST_POSITION,
     OUTWARD,
     Feedback,
     choose_bins,
@@ -21,6 +23,7 @@ from model_export.quantiser import (
     impulse,
     outward_shift,
     reconstruct,
+    spread,
     synthesis,
 )
 from model_export.tables import parametric, prices, table_layout
@@ -139,3 +142,9 @@ def test_kernels_follow_taps_that_move_far_enough_to_matter():
     model.flow.wavelet.offsets.add_(50 * TAPS_KEPT)
     assert torch.equal(model.feedback_kernels, feedback_kernels(model.flow))
     assert not torch.equal(model.feedback_kernels, first)
+
+
+def test_qualities_of_a_batch_are_spread_over_the_axis():
+    code = spread(5)
+    width = (LAST_POSITION - FIRST_POSITION) / 5
+    assert torch.equal(((code - FIRST_POSITION) / width).floor(), torch.arange(5.0))
