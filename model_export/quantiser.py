@@ -37,7 +37,7 @@ OUTWARD = 0.125
 """Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
 RATE_DISTORTION = 8.656
 """6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
-CHOICE_STRENGTH = 0.45
+CHOICE_STRENGTH = 0.5
 """Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins."""
 FEEDBACK_SIDE = 5
 """Side of the window in which errors of other details are taken into account."""
