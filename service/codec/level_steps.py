@@ -17,6 +17,7 @@ from service.codec.calibration import Said
 from service.codec.clock import Clock
 from service.codec.entropy import Decoder
 from service.codec.prior import kept, restored
+from service.codec.quantise import Sides
 from service.codec.steps import Step, codes_of, joined
 from service.codec.walk import Walk
 
@@ -95,6 +96,7 @@ class Place:
         parent: What the prior of the coarser level handed on, by `prior.kept`; None at the coarsest.
         code: Quality code; None: lossless.
         unit: Lattice units in a grey level.
+        inner: Sides where the picture goes on.
     """
 
     model: Model
@@ -103,6 +105,7 @@ class Place:
     parent: Bytes8 | None
     code: int | None
     unit: int
+    inner: Sides
 
     @property
     def key(self) -> Hashable:
@@ -134,7 +137,8 @@ class _AtPlace(Step[R]):
 
 def _walk(places: Sequence[Place], clock: Clock) -> Walk:
     a = places[0]
-    return Walk(a.model, codes_of([p.code for p in places]), len(places), a.level + 1, a.unit, clock)
+    codes, inner = codes_of([p.code for p in places]), [p.inner for p in places]
+    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner)
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,7 +114,7 @@ def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show
             area.of(low)[:] = rebuild_lows([bins], steps)
 
     def encode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
-        place = Place(run.model, level, low, parent, code, latent.unit)
+        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index))
         details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, grid.tiles[index])))
         with run.clock.room("entropy"):
             writers[index].add(level, said)
@@ -139,7 +139,7 @@ def draft_picture(latent: PictureLatent, code: int, run: Run, show: Show) -> Non
     low = rebuild_lows([quantise(integers(latent.low)[0], steps[0])], steps)
 
     def draft_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
-        place = Place(run.model, level, low, parent, code, latent.unit)
+        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index))
         return run.step(DraftLevel(place, latent.details(level, grid.tiles[index])))
 
     for top, planes in finer_rows(grid, low, 0, draft_tile, latent.unit, run):
@@ -208,7 +208,7 @@ def decode_picture(
     kept = [np.empty((1, 9, *size), np.float32) for size in grid.sizes[1:]] if keep else []
 
     def decode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
-        reader, place = readers[index], Place(run.model, level, low, parent, code, unit)
+        reader, place = readers[index], Place(run.model, level, low, parent, code, unit, grid.inner(index))
         details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.at(level)))
         if keep:
             grid.tiles[index].area(level + 1).of(kept[level])[:] = details

@@ -28,8 +28,13 @@ EXPECTED_ROUNDING = 22
 """What is not yet coded is expected to be rounded down from below this part of a bin, in 1/64: a dead zone."""
 DRAFT_ROUNDING = 27
 """The same part where bins are rounded and nothing is priced: smaller bins are likelier."""
+FADE = 4
+"""Samples from the sides of a tile at which offsets are whole."""
 WEIGHT_UNIT = 16
 """Weights are integers in 1/WEIGHT_UNIT bit: distortion in 1/2**16 squared bin times weight is in 1/2**20 bit."""
+
+Sides = tuple[bool, bool, bool, bool]
+"""Something for each side: top, left, bottom, right."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,26 @@ def choose(latent: Integers, shift: Integers, steps: Steps, means: Shorts, scale
     saved = tables.costs(near, mean, scale) - tables.costs(far, mean, scale)
     flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)
     return bins
+
+
+def faded(offsets: Shorts, inner: Sides) -> Shorts:
+    """Offsets of a tile, ever smaller towards the sides where the picture goes on, 0 on them; rounded down.
+
+    A dequantiser takes the sides of a tile for those of a picture. Where the picture goes on its offsets are wrong
+    there, the same all along a side, and what is off at a coarse level shows as a line.
+
+    Args:
+        offsets: [C, H, W].
+        inner: Sides where the picture goes on.
+    """
+    if not any(inner):
+        return offsets
+    rows, columns = (np.minimum(np.arange(n), FADE) for n in offsets.shape[1:])
+    whole, (top, left, bottom, right) = np.array([FADE]), inner
+    down = np.minimum(rows if top else whole, rows[::-1] if bottom else whole)
+    across = np.minimum(columns if left else whole, columns[::-1] if right else whole)
+    result: Shorts = (offsets * np.minimum(down[:, None], across) // FADE).astype(np.int16)
+    return result
 
 
 def dequantise(bins: Integers, offsets: Shorts, steps: Steps) -> Integers:

@@ -17,6 +17,7 @@ from service.codec import lattice
 from service.codec.arrays import Bytes8, Floats
 from service.codec.lattice import Area, Tile
 from service.codec.level_steps import Inverse
+from service.codec.quantise import Sides
 from service.codec.steps import Run
 
 HALO = 8
@@ -80,6 +81,11 @@ class Grid:
     def sizes(self) -> list[tuple[int, int]]:
         """Of the states: the picture's first, the coarsest low-pass last."""
         return lattice.sizes_of(*self.size)
+
+    def inner(self, index: int) -> Sides:
+        """Sides of a tile where the picture goes on."""
+        area, (height, width) = self.tiles[index].area(0), self.size
+        return area.top > 0, area.left > 0, area.bottom < height, area.right < width
 
     @property
     def levels(self) -> int:

@@ -24,7 +24,7 @@ from service.codec.errors import CorruptStreamError
 from service.codec.feedback import Feedback
 from service.codec.fitting import calibrate
 from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, codes_chroma, place, select
-from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted
+from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Sides, Steps, choose, dequantise, drafted, faded
 
 LOW, DETAILS = slice(0, 3), slice(3, 12)
 """The low-pass's and the details' bands, out of a level's twelve."""
@@ -60,6 +60,7 @@ class Walk:
         levels: Levels of the picture they are of.
         unit: Lattice units in a grey level.
         clock: Where time goes.
+        inner: Sides of each tile where the picture goes on, and its flow runs across; by default none.
     """
 
     model: Model
@@ -68,6 +69,7 @@ class Walk:
     levels: int
     unit: int
     clock: Clock
+    inner: Sequence[Sides] | None = None
 
     def tables(self) -> list[Tables]:
         """The coder's tables for each tile."""
@@ -204,6 +206,8 @@ class Walk:
         if self.codes is None:
             return bins.astype(np.float32), handed_on
         with self.clock.room("flow"):
+            if self.inner is not None and prior.level:
+                offsets = stacked([faded(own, sides) for own, sides in zip(offsets, self.inner, strict=True)])
             each = zip(bins, offsets, steps, strict=True)
             return stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each]), handed_on
 

@@ -181,7 +181,9 @@ def places(run: Run, code: int | None, level: int) -> list[tuple[Place, np.ndarr
         low = lattice.to_planes(pixels_of(24, 31, seed), unit) * 2
         details = np.rint(np.random.default_rng(seed).laplace(0, 300, (1, 9, 24, 31))).astype(np.float32)
         parent = np.random.default_rng(seed).integers(0, 256, (1, run.model.parent(level), 12, 16)).astype(np.uint8)
-        made.append((Place(run.model, level, low, parent, None if code is None else code + 90 * seed, unit), details))
+        inner = seed > 0, False, seed % 2 > 0, True
+        own_code = None if code is None else code + 90 * seed
+        made.append((Place(run.model, level, low, parent, own_code, unit, inner), details))
     return made
 
 

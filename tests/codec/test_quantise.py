@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service import codec
 from service.codec.entropy import Tables
-from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted, quantise
+from service.codec.quantise import FADE, STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted, faded, quantise
 
 NOTHING = np.zeros(1, np.int32)
 IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, NOTHING, NOTHING, NOTHING)
@@ -144,6 +144,25 @@ def test_an_offset_moves_by_256ths_of_a_bin_toward_larger_values():
     bins = column([2, 0, -2])
     moved = dequantise(bins, np.full((1, 3, 1), 100, np.int16), steps)
     assert moved.ravel().tolist() == [612, 100, -412]
+
+
+def test_offsets_fade_towards_sides_where_the_picture_goes_on_and_nowhere_else():
+    offsets = np.full((9, 12, 20), 100, np.int16)
+    assert faded(offsets, (False, False, False, False)) is offsets
+    ramp = [0, 25, 50, 75, 100]
+    for sides, first in (((True, False, False, False), (1, 1)), ((False, False, True, False), (1, -1))):
+        rows = np.moveaxis(faded(offsets, sides), first[0], 0)[:: first[1]]
+        assert [set(np.unique(row)) for row in rows[: FADE + 1]] == [{value} for value in ramp]
+        assert (rows[FADE:] == 100).all()
+    both = faded(-offsets, (False, True, False, True))
+    assert both[0, 5].tolist() == [-v for v in ramp] + [-100] * 10 + [-v for v in reversed(ramp)]
+    corner = faded(offsets, (True, True, False, False))
+    assert corner[3, 1].tolist()[:3] == [0, 25, 25]
+
+
+def test_a_tile_narrower_than_two_fades_never_has_its_offsets_whole():
+    narrow = faded(np.full((1, 3, 3), -5, np.int16), (True, True, True, True))
+    assert narrow[0].tolist() == [[0, 0, 0], [0, -2, 0], [0, 0, 0]]
 
 
 def test_a_margin_keeps_points_away_from_thresholds():
