@@ -21,6 +21,9 @@ def of_graph(path: Path) -> int:
     """
     graph = onnx.load(path).graph
     sizes = {weight.name: weight.dims for weight in graph.initializer}
+    for node in graph.node:  # kernels are cast, then multiplied by their units
+        if node.op_type in ("Cast", "Mul") and node.input[0] in sizes:
+            sizes[node.output[0]] = sizes[node.input[0]]
     head = path.stem.split("_")[-1].startswith(("luma", "chroma"))
     cells = {"parent"}
     for node in graph.node:
