@@ -26,6 +26,8 @@ COLOURS = {
 ANCHOR_COLOURS = ("#222222", "#8c8c8c", "#5b7c99", "#a3b18a", "#c9a227", "#b5838d", "#6d597a", "#4a6c4f")
 ANCHOR_DASHES = ("--", ":", "-.")
 DOTS_PER_INCH = 130
+LEAST_DB = 0.5
+"""Losses of generations are never drawn larger than on a scale of this."""
 
 
 def draw(evaluation: Evaluation, folder: Path) -> list[str]:
@@ -91,6 +93,7 @@ def _descents(rows: Sequence[GenerationRow], generations: Sequence[int], folder:
         axes.set(xscale="log", xlabel="generation")
         axes.set_xticks(generations, [str(g) for g in generations], minor=False)
         axes.minorticks_off()
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], -LEAST_DB), top=max(axes.get_ylim()[1], LEAST_DB / 10))
         _finish(figure, axes)
     for axes in grid[:, 0]:
         axes.set_ylabel("PSNR against the first generation in dB")
