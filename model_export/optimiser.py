@@ -17,6 +17,7 @@ from torch import Tensor, nn
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, from the source."""
 OUTPUT = ".last."
+"""What occurs in the names of output layers."""
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
@@ -32,10 +33,10 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon:
-    """Orthogonalised momentum for tensors of four dimensions, Adam for the rest.
+    """Orthogonalised momentum for kernels of hidden layers, Adam for the rest.
 
     Args:
-        named: What is trained, by name; output layers are those named OUTPUT.
+        named: What is trained, by name; output layers by OUTPUT.
         rate: Muon's step.
         adam_rate: Adam's step.
         momentum: Muon's momentum.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from model_export.integers import BYTE_BITS
 from model_export.model import CodecModel, Seen
-from model_export.prior import Dequantiser
 from model_export.quantiser import spread, within_bin
 
 KEPT = 96
@@ -37,9 +36,11 @@ class Met:
         self.planes, self.signs = seen.planes.half(), torch.sign(seen.bins).to(torch.int8)
         self.left = (seen.value - seen.bins).half()
 
-    def squared_error(self, dequantiser: Dequantiser) -> Tensor:
-        """What the dequantiser's offsets leave, in squared grey levels of the picture, [N]."""
-        offset = dequantiser.offsets(self.parent.float() / UNITS, self.planes.float(), self.condition)
+    def squared_error(self, model: CodecModel) -> Tensor:
+        """What the offsets of the model's dequantiser leave, in squared grey levels of the picture, [N]."""
+        offset = model.prior(self.level).dequantiser.offsets(
+            self.parent.float() / UNITS, self.planes.float(), self.condition
+        )
         error = self.left.float() - within_bin(self.signs.float(), offset, self.outward)
         return (self.weight * error.square()).flatten(1).sum(1)
 
@@ -67,12 +68,8 @@ class Replay:
         pictures = next(self.batches).to(next(self.model.parameters()).device)
         self.model(pictures, spread(len(pictures), pictures.device), finest=self.levels[0])
         met = [Met(one) for one in seen if one.level in self.levels]
-        self.kept.append([(one, one.squared_error(self._of(self.model, one))) for one in met])
+        self.kept.append([(one, one.squared_error(self.model)) for one in met])
         del self.kept[:-KEPT]
-
-    @staticmethod
-    def _of(model: CodecModel, met: Met) -> Dequantiser:
-        return model.prior(met.level).dequantiser
 
     def loss(self, model: CodecModel) -> Tensor:
         """Share of the squared error that is left by the model's dequantisers, over all levels, mean of a batch."""
@@ -81,5 +78,5 @@ class Replay:
         self.uses += 1
         chosen = self.kept[int(self.rng.integers(len(self.kept)))]
         before = torch.stack([error for _, error in chosen]).sum(0)
-        after = torch.stack([met.squared_error(self._of(model, met)) for met, _ in chosen]).sum(0)
+        after = torch.stack([met.squared_error(model) for met, _ in chosen]).sum(0)
         return (after / before).mean()

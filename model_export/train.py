@@ -37,7 +37,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     "prior": (".priors.",),
     "dequantiser": (".dequantiser.",),
-    "offsets": tuple(f".{index}.dequantiser.{own}." for index in (1, 2) for own in ("refiner", "last")),
+    "offsets": tuple(f".{i}.dequantiser.{own}." for i in range(1, len(PRIORS)) for own in ("refiner", "last")),
 } | {name: (f".priors.{index}.",) for index, name in enumerate(PRIORS)}
 """Parts of a model that can be trained alone, and what occurs in the names of their parameters."""
 FINEST = {name: index for index, name in enumerate(PRIORS)}
