@@ -12,7 +12,7 @@ import torch
 
 from model_export import evaluate
 from model_export.checkpoint import MixError, load_average, mix, save_compact
-from model_export.config import TINY, ModelConfig
+from model_export.config import LARGE, TINY, ModelConfig
 from model_export.data import NoPicturesError, Picture, read_pictures
 from model_export.export import Provenance, export, golden_picture
 from model_export.train import PARTS, TrainSettings, train
@@ -22,7 +22,7 @@ from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models
 from service.codec.golden import golden_check, write_golden
 
 CHECKPOINT = Path("work/checkpoint.pt")
-SIZES = {"bijou-1": ModelConfig(), "tiny": TINY}
+SIZES = {config.name: config for config in (ModelConfig(), LARGE, TINY)}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--mixed", action="store_true", help="convolutions of the prior in bfloat16, where that is faster")
     t.add_argument("--seed", type=int, default=0)
     t.add_argument("--threads", type=int, default=1)
+    t.add_argument("--workers", type=int, default=0, help="processes that cut crops, beside a GPU")
     t.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     t.add_argument("--report-s", type=float, default=300.0)
     t.add_argument("--max-steps", type=int, default=0, help="stop after this many steps; 0: no limit")

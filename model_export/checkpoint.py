@@ -11,14 +11,16 @@ increasing inference time", 2022.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_export.config import ModelConfig
+from model_export.integers import ByteLayer
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 
@@ -105,7 +107,16 @@ def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
     """Start a new schedule from the averaged weights of a checkpoint, full or compact, of this or a smaller size."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     weights, given = model.state_dict(), state["average"]
-    anew = [name for name, weight in weights.items() if not adopt(weight, given.get(name))]
+    smaller = ModelConfig.from_dict(state["config"])
+    anew = [
+        name
+        for name, weight in weights.items()
+        if not adopt(weight, given.get(name), parts_read(name, smaller), parts_read(name, model.config))
+    ]
+    if smaller != model.config:
+        for name, module in model.named_modules():
+            if isinstance(module, ByteLayer) and ".trunk.rest." in name and f"{name}.conv.weight" not in given:
+                nn.init.dirac_(weights[f"{name}.conv.weight"])  # a layer more that changes nothing at first
     if anew:
         log.info("%d of %d tensors begin anew or larger, as %s", len(anew), len(weights), anew[0])
     model.load_state_dict(weights)
@@ -113,15 +124,37 @@ def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
     return Progress()
 
 
-def adopt(weight: Tensor, given: Tensor | None) -> bool:
+def parts_read(name: str, config: ModelConfig) -> tuple[int, ...]:
+    """Channels of each of several nets' outputs that a kernel reads side by side; () where there is one net."""
+    matched = re.match(r"priors\.(\d)\.(trunk\.carry|dequantiser\.(join\.conv|refiner\.first\.convs\.0))\.weight", name)
+    if matched is None:
+        return ()
+    own = config.priors[int(matched[1])]
+    if matched[2] == "trunk.carry":
+        return (config.parent(int(matched[1])) // 2,) * 2
+    return (own.channels, own.dequantiser_channels if "join" in name else own.channels)
+
+
+def adopt(weight: Tensor, given: Tensor | None, were: tuple[int, ...] = (), are: tuple[int, ...] = ()) -> bool:
     """Copy a tensor into one that is as large or larger; True if it is the same in all.
 
     Where a kernel has grown, what was there does not read the new inputs, and new outputs keep the weights they begin
     with: a wider net computes the same at first. A tensor that does not fit is left as it is.
+
+    Args:
+        weight: Is copied into.
+        given: What is copied.
+        were: Parts of the given kernel's inputs, where it has several.
+        are: Of the weight's.
     """
     if given is None or given.ndim != weight.ndim or any(g > w for g, w in zip(given.shape, weight.shape, strict=True)):
         return False
     if weight.ndim == 4:
-        weight[: given.shape[0], given.shape[1] :] = 0
-    weight[tuple(slice(n) for n in given.shape)] = given.float()
+        rows = weight[: given.shape[0]]
+        rows.zero_()
+        parts = zip(rows.split(are or rows.shape[1], 1), given.split(were or given.shape[1], 1), strict=True)
+        for into, part in parts:
+            into[:, : part.shape[1]] = part.float()
+    else:
+        weight[tuple(slice(n) for n in given.shape)] = given.float()
     return given.shape == weight.shape

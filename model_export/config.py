@@ -72,6 +72,14 @@ class ModelConfig:
         return cls(**{**values, **{name: PriorSize(**values[name]) for name in PRIORS}})
 
 
+LARGE = ModelConfig(
+    name="bijou-1-large",
+    fine=PriorSize(112, 5, 112, 112, 2),
+    middle=PriorSize(192, 8, 192, 192, 2, 128, 2),
+    coarse=PriorSize(208, 8, 208, 208, 2, 128, 2),
+)
+"""For serving on GPUs: several times the arithmetic."""
+
 TINY = ModelConfig(
     name="tiny",
     coupling_channels=8,

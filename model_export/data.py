@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 HALVED_SHARE = 0.15
@@ -182,3 +183,32 @@ def batches(
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     """RGB bytes [N, H, W, 3] -> float32 [N, 3, H, W], blue green red."""
     return torch.from_numpy(np.ascontiguousarray(pictures[..., ::-1].transpose(0, 3, 1, 2))).float()
+
+
+class Workshop(IterableDataset[Tensor]):
+    """Batches cut by several processes, as bytes, [N, 3, side, side], blue green red.
+
+    Args:
+        pictures: What crops are cut from.
+        side: As in `batches`.
+        size: As in `batches`.
+        wide_share: As in `batches`.
+        rng: What each process begins its own numbers with.
+    """
+
+    def __init__(
+        self, pictures: list[Picture], side: int, size: int, wide_share: float, rng: np.random.Generator
+    ) -> None:
+        self.pictures, self.side, self.size, self.wide_share = pictures, side, size, wide_share
+        self.seed = int(rng.integers(2**31))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The batches of the process this is called in."""
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        for batch in batches(self.pictures, self.side, self.size, rng, self.wide_share):
+            yield batch.byte()
+
+    def loader(self, workers: int) -> DataLoader[Tensor]:
+        """Batches of all processes."""
+        return DataLoader(self, batch_size=None, num_workers=workers, prefetch_factor=4)

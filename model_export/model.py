@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_export.config import ModelConfig
+from model_export.flow.coupling import of_colours
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.integers import Exactable
 from model_export.prior import EDGE_SCALE, Known, Prior, by_phase, logistic_bits
@@ -32,7 +33,7 @@ from model_export.quantiser import (
     synthesis_norms,
 )
 from service.codec.artifact import PRIORS, prior_of_level
-from service.codec.prior import bands_of, phase_of
+from service.codec.prior import codes_chroma, phase_of
 
 TAPS_KEPT = 0.01
 """Stored offsets of the wavelet's taps may move this far, taps by 0.0003, before feedback kernels follow."""
@@ -118,6 +119,7 @@ class CodecModel(Exactable):
         self.flow = MultilevelFlow(config.levels, config.coupling_channels)
         self.quantiser = Quantiser(synthesis_norms(self.flow))
         self._kernels: tuple[Tensor, Tensor] | None = None
+        self._stamp: tuple[torch.device, int] | None = None
         self.priors = nn.ModuleList(
             Prior(size, config.levels, config.parent(level)) for level, size in enumerate(config.priors)
         )
@@ -131,15 +133,19 @@ class CodecModel(Exactable):
     def feedback_kernels(self) -> Tensor:
         """Those of the flow, computed anew when its taps have moved far enough to matter."""
         taps = self.flow.wavelet.offsets.detach()
-        if self._kernels is None or not torch.allclose(self._kernels[0], taps, rtol=0, atol=TAPS_KEPT):
-            self._kernels = taps.clone(), feedback_kernels(self.flow)
+        stamp = (taps.device, taps._version)  # untouched ones need no comparison, which would wait for a GPU
+        if self._kernels is None or self._stamp != stamp:
+            self._stamp = stamp
+            if self._kernels is None or not _as_before(self._kernels[0], taps):
+                self._kernels = taps.clone(), feedback_kernels(self.flow)
         return self._kernels[1]
 
     def condition(self, code: Tensor, level: int) -> Tensor:
         """Weights over (level, knot) pairs, [N, levels * knots]."""
         knots = knot_weights(code)
-        one_hot = F.one_hot(torch.full_like(code, level, dtype=torch.long), self.config.levels).to(knots.dtype)
-        return (one_hot[:, :, None] * knots[:, None, :]).flatten(1)
+        rows = knots.new_zeros(len(knots), self.config.levels, knots.shape[1])
+        rows[:, level] = knots
+        return rows.flatten(1)
 
     def narrow(self, x: Tensor) -> torch.autocast:
         """Number format of the prior's convolutions: bfloat16 in mixed precision."""
@@ -264,18 +270,23 @@ class CodecModel(Exactable):
         known = Known((n, height, width), self.exact, value.device)
         bits, phases = torch.zeros(n, device=value.device), by_phase(features)
         for number, head in enumerate(prior.heads):
-            (row, column), bands = phase_of(number), list(bands_of(number))
+            (row, column), chroma = phase_of(number), codes_chroma(number)
             with self.narrow(value):
                 mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
-            own = value[:, bands, row::2, column::2]
+            own = of_colours(value, chroma)[..., row::2, column::2]
             price = functools.partial(logistic_bits, mean=mean, log2_scale=log2_scale)
             if choice.feedback is None:
                 bins = torch.round(own.detach())
             else:
                 shift = choice.feedback.shift(number)
-                bins = choose_bins(own, shift, choice.weight[:, bands], choice.outward, price)
+                bins = choose_bins(own, shift, of_colours(choice.weight, chroma), choice.outward, price)
                 choice.feedback.learn(number, bins)
             coded = torch.where(choice.noisy, own + torch.rand_like(own) - 0.5, own + (bins - own).detach())
             bits = bits + price(coded).flatten(1).sum(1)
             known.learn(number, bins)
         return bits, known
+
+
+def _as_before(kept: Tensor, taps: Tensor) -> bool:
+    """Whether taps are on the same device and nearly what they were."""
+    return kept.device == taps.device and torch.allclose(kept, taps, rtol=0, atol=TAPS_KEPT)

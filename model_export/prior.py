@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_export.config import PriorSize
-from model_export.flow.coupling import CHROMA, LUMA
+from model_export.dequantiser import Dequantiser
+from model_export.flow.coupling import by_colour
 from model_export.integers import (
     ACTIVATION_BITS,
     BYTE_BITS,
@@ -38,7 +39,7 @@ from model_export.integers import (
     grid_through,
 )
 from model_export.quantiser import KNOTS
-from service.codec.prior import LUMA_PLANES, PHASES, PLANES, phase_of
+from service.codec.prior import LUMA_PLANES, PHASES, PLANES, codes_chroma, phase_of
 
 SCALES = 70
 """Number of scale indices."""
@@ -85,10 +86,11 @@ class Known:
     def learn(self, number: int, bins: Tensor) -> None:
         """Take in the bins of a pass, [N, bands, H/2, W/2]."""
         row, column = phase_of(number)
-        chosen, first, last = (LUMA, 0, LUMA_PLANES) if number < 4 else (CHROMA, LUMA_PLANES, None)
+        chroma = codes_chroma(number)
+        planes = slice(LUMA_PLANES, None) if chroma else slice(LUMA_PLANES)
         self.planes = self.planes.clone()  # earlier passes keep what they read, for their gradients
-        self.bins[:, chosen, row::2, column::2] = bins
-        self.planes[:, first:last, row::2, column::2] = planes_of(bins, self.exact)
+        by_colour(self.bins, chroma)[..., row::2, column::2] = bins.unflatten(1, (3, -1))
+        self.planes[:, planes, row::2, column::2] = planes_of(bins, self.exact)
 
     def seen_by(self, number: int) -> Tensor | None:
         """The planes a pass reads; None for the first."""
@@ -205,79 +207,6 @@ class Head(Exactable):
         if self.exact:
             mean, index = grid_through(mean, MEAN_BITS), grid_through(index, 0)
         return mean, LOG2_SCALE_FIRST + LOG2_SCALE_STEP * index
-
-
-class Reader(Exactable):
-    """Bytes and all bins of a level -> bytes, through 3x3 layers.
-
-    The layers begin at random: as identities, like those of the trunk, they learned a third as much in the same steps.
-
-    Args:
-        inputs: Channels of bytes.
-        width: Channels of its layers.
-        layers: 3x3 layers after the first.
-        levels: Most levels of a picture.
-    """
-
-    def __init__(self, inputs: int, width: int, layers: int, levels: int) -> None:
-        super().__init__()
-        self.first = ExactSum(
-            [ExactConv(inputs, width, 1, bits=BYTE_BITS), ExactConv(PLANES, width, 3)],
-            ConditionTable(levels, KNOTS, width),
-        )
-        self.rest = nn.ModuleList(ByteLayer(width, width) for _ in range(layers))
-
-    @property
-    def layers(self) -> list[ByteLayer]:
-        """The layers after the first."""
-        return cast("list[ByteLayer]", list(self.rest))
-
-    def read(self, seen: Tensor, planes: Tensor, condition: Tensor) -> Tensor:
-        """Bytes [N, inputs, H, W] and planes of all bins [N, 27, H, W] -> [N, width, H, W]."""
-        x = self.byte(self.first([seen, planes], condition))
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-class Dequantiser(Reader):
-    """Features and all bins of a level -> offset of each reconstruction point within its bin, and what is handed on.
-
-    At low rates nine tenths of the distortion are coefficients in the zero bin: this net foretells what it can of
-    them from the decoded low-pass and the bins around. What it hands on serves the finer level's rate; where there is
-    a refiner, it reads that and has layers for the offsets alone.
-
-    Args:
-        size: Sizes.
-        levels: Most levels of a picture.
-    """
-
-    def __init__(self, size: PriorSize, levels: int) -> None:
-        super().__init__(size.channels, size.dequantiser_channels, size.dequantiser_layers, levels)
-        trunk, refined = size.channels, size.refiner_channels
-        self.join = ByteLayer(trunk + size.dequantiser_channels, trunk)
-        self.refiner = Reader(2 * trunk, refined, size.refiner_layers, levels) if refined else None
-        reads = [ExactConv(width, 9, 1, init="zeros", bits=BYTE_BITS) for width in (trunk, refined) if width]
-        self.last = ExactSum(reads, ConditionTable(levels, KNOTS, 9))
-
-    def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1), half bins, and a parent.
-
-        The parent, [N, 2 width, H, W], is for the finer level's trunk: the features, and what they and the bins gave.
-        """
-        joined = self.join(torch.cat([features, self.read(features, planes, condition)], 1))
-        parent = torch.cat([features, joined], 1)
-        return self.offsets(parent, planes, condition), parent
-
-    def offsets(self, parent: Tensor, planes: Tensor, condition: Tensor) -> Tensor:
-        """The offsets alone, from a parent that is known already."""
-        reads = [parent[:, parent.shape[1] // 2 :]]
-        if self.refiner is not None:
-            reads.append(self.refiner.read(parent, planes, condition))
-        with full_precision(parent):
-            offset = self.last([x.float() for x in reads], condition)
-        offset = bounded(offset, -127 / 128, 127 / 128)
-        return grid_through(offset, 7) if self.exact else offset
 
 
 class Prior(Exactable):

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_export.flow import colour
+from model_export.flow.coupling import by_colour, of_colours
 from model_export.flow.multilevel import MultilevelFlow, identity
 from model_export.integers import Exactable, bounded
-from service.codec.prior import bands_of, colours_of, phase_of
+from service.codec.prior import codes_chroma, colours_of, phase_of
 from service.codec.quantise import EXPECTED_ROUNDING
 
 LAST_POSITION = 784
@@ -144,17 +145,18 @@ class Feedback:
 
     def shift(self, number: int) -> Tensor:
         """How far the values of a pass had better move, in units of their steps."""
-        (row, column), colours, bands = phase_of(number), colours_of(number), list(bands_of(number))
+        (row, column), colours = phase_of(number), colours_of(number)
         padded = F.pad(self.errors, (FEEDBACK_SIDE // 2,) * 4)[:, :, row:, column:]
         kernel = self.kernels[int(colours[0] > 0)]
         moved = [F.conv2d(padded[:, colour::3], kernel, stride=2) for colour in colours]
-        return torch.stack(moved, 2).flatten(1, 2) / self.steps[:, bands]
+        return torch.stack(moved, 2).flatten(1, 2) / of_colours(self.steps, codes_chroma(number))
 
     def learn(self, number: int, bins: Tensor) -> None:
         """Take in what a pass chose."""
-        (row, column), bands = phase_of(number), list(bands_of(number))
-        error = self._error(self.value[:, bands, row::2, column::2], bins)
-        self.errors[:, bands, row::2, column::2] = error * self.steps[:, bands]
+        (row, column), chroma = phase_of(number), codes_chroma(number)
+        error = self._error(of_colours(self.value, chroma)[..., row::2, column::2], bins)
+        error = error * of_colours(self.steps, chroma)
+        by_colour(self.errors, chroma)[..., row::2, column::2] = error.unflatten(1, (3, -1))
 
 
 class Quantiser(Exactable):
@@ -205,7 +207,8 @@ def choose_bins(
     near, far = nearest + outward, lower + outward * (lower > 0)
     best = magnitude + sign * shift
     worth = weight * ((best - far).square() - (best - near).square())
-    saved = bits(sign * nearest) - bits(sign * lower)
+    now, then = bits(sign * torch.stack([nearest, lower]))
+    saved = now - then
     movable = (nearest > 0) & (magnitude - nearest < outward - OUTWARD)
     return sign * torch.where(movable & (saved > worth), lower, nearest)
 

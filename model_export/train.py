@@ -11,7 +11,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from model_export.checkpoint import Progress, begin_from, resume, save_checkpoint
 from model_export.config import ModelConfig
-from model_export.data import batches, read_pictures, synthetic_pictures
+from model_export.data import Picture, Workshop, batches, read_pictures, synthetic_pictures
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 from model_export.quantiser import LOSSLESS_POSITION, RATE_DISTORTION, log2_delta, spread
+from model_export.recorded import Recorded
 from model_export.replay import Replay
 from model_export.validate import jpeg2000_curve, validate, watched_of
 from service.codec.artifact import PRIORS
@@ -61,6 +62,7 @@ class TrainSettings:
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
         threads: CPU threads.
+        workers: Processes that cut crops; 0: they are cut between steps.
         device: `cpu` or `cuda`.
         report_s: Seconds between reports and checkpoints.
         max_steps: Stop after this many steps (tests); 0: no limit.
@@ -77,6 +79,7 @@ class TrainSettings:
     mixed: bool = False
     seed: int = 0
     threads: int = 1
+    workers: int = 0
     device: str = "cpu"
     report_s: float = 180.0
     max_steps: int = 0
@@ -171,11 +174,12 @@ def _train(
     model.mixed = settings.mixed
     log.info("%d pictures, %d parameters", len(pictures), sum(p.numel() for p in model.parameters()))
     losses: list[float] = []
-    source = batches(pictures, settings.side, settings.batch, rng, settings.wide_share)
+    source = crops(pictures, settings, rng)
     replay: Replay | None = None
     if settings.part == "offsets":
         replay = Replay(copy.deepcopy(model), source, range(1, config.levels), rng)
     finest = FINEST.get(settings.part, 0)
+    gradients = gradients_of(model, settings, finest)
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
     while True:
         progress.spent_s = time.monotonic() - begun
@@ -189,12 +193,12 @@ def _train(
         if finished:
             return average
         if replay is not None:
+            model.zero_grad()
             loss = replay.loss(model)
+            loss.backward()
         else:
-            batch = next(source).to(settings.device)
-            loss = loss_of(model, batch, rng.random() < settings.lossless_share, finest)
-        model.zero_grad()
-        loss.backward()
+            batch = next(source).to(settings.device).float()
+            loss = gradients(batch, rng.random() < settings.lossless_share)
         norm = nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         if torch.isfinite(norm):
             optimiser.step(schedule(done, progress.step))
@@ -203,12 +207,36 @@ def _train(
         follow(average, model, progress.step)
 
 
+def crops(pictures: list[Picture], settings: TrainSettings, rng: np.random.Generator) -> Iterator[Tensor]:
+    """Endless batches: bytes from several processes, or float32 made here."""
+    if settings.workers:
+        workshop = Workshop(pictures, settings.side, settings.batch, settings.wide_share, rng)
+        return iter(workshop.loader(settings.workers))
+    return batches(pictures, settings.side, settings.batch, rng, settings.wide_share)
+
+
+def gradients_of(model: CodecModel, settings: TrainSettings, finest: int) -> Callable[[Tensor, bool], Tensor]:
+    """What computes the loss of a batch and its gradients."""
+
+    def loss(pictures: Tensor, lossless: bool) -> Tensor:
+        return loss_of(model, pictures, lossless, finest)
+
+    def gradients(pictures: Tensor, lossless: bool) -> Tensor:
+        model.zero_grad()
+        result = loss(pictures, lossless)
+        result.backward()
+        return result
+
+    if settings.device == "cuda" and settings.part not in ("all", "offsets"):
+        return Recorded([p for p in model.parameters() if p.requires_grad], loss)
+    return gradients
+
+
 @torch.no_grad()
 def follow(average: CodecModel, model: CodecModel, step: int) -> None:
     """Move the averaged weights towards the trained ones."""
     decay = min(0.999, (1 + step) / (10 + step))
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
 def report(

@@ -77,7 +77,7 @@ class Coupling(Exactable):
         """
         details = details - rounding(self.predict(self.read(low, scale), rung) * gain)
         low = low + rounding(self.update(self.read(details, scale * 2), rung) * gain)
-        luma, chroma = details[:, LUMA], details[:, CHROMA]
+        luma, chroma = of_colours(details, False), of_colours(details, True)
         known = torch.cat([self.read(luma, scale * 2), self.read(low, scale)], 1)
         return low, weave(luma, chroma - rounding(self.chroma(known, rung) * gain))
 
@@ -85,7 +85,7 @@ class Coupling(Exactable):
         self, low: Tensor, details: Tensor, rung: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
     ) -> tuple[Tensor, Tensor]:
         """Undo `forward`."""
-        luma, chroma = details[:, LUMA], details[:, CHROMA]
+        luma, chroma = of_colours(details, False), of_colours(details, True)
         known = torch.cat([self.read(luma, scale * 2), self.read(low, scale)], 1)
         details = weave(luma, chroma + rounding(self.chroma(known, rung) * gain))
         low = low - rounding(self.update(self.read(details, scale * 2), rung) * gain)
@@ -94,5 +94,14 @@ class Coupling(Exactable):
 
 def weave(luma: Tensor, chroma: Tensor) -> Tensor:
     """Three luma and six chroma channels -> nine in band order."""
-    parts = [torch.cat([luma[:, i : i + 1], chroma[:, 2 * i : 2 * i + 2]], 1) for i in range(3)]
-    return torch.cat(parts, 1)
+    return torch.cat([luma.unflatten(1, (3, 1)), chroma.unflatten(1, (3, 2))], 2).flatten(1, 2)
+
+
+def of_colours(details: Tensor, chroma: bool) -> Tensor:
+    """The six chroma or the three luma channels of nine in band order: the reverse of `weave`."""
+    return by_colour(details, chroma).flatten(1, 2)
+
+
+def by_colour(details: Tensor, chroma: bool) -> Tensor:
+    """A view of the chroma or luma channels of nine, [N, 3 bands, 2 or 1 colours, H, W]; indices would be copies."""
+    return details.unflatten(1, (3, 3))[:, :, 1 if chroma else 0 : 3 if chroma else 1]

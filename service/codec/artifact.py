@@ -181,9 +181,10 @@ def _providers(options: RuntimeOptions) -> tuple[list[Any], str]:
         return ["CPUExecutionProvider"], "cpu"
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
+    ort.set_default_logger_severity(3)  # DEFAULT warns at every plan, of being slow
     cuda: dict[str, Any] = {
         "use_tf32": 0,
-        "cudnn_conv_algo_search": "HEURISTIC",
+        "cudnn_conv_algo_search": "DEFAULT",  # others may choose Winograd, whose sums are not exact
         "arena_extend_strategy": "kSameAsRequested",
     }
     if options.gpu_memory_bytes:

@@ -46,6 +46,9 @@ ASTRAY = 3
 POLISH = 6
 """Drafts at the end where no search found anything: values outside push as far as they are and no further, which rights
 nearly all fine bins and leaves some coarse ones wrong."""
+HOPELESS = 4
+"""Drafts that all differ more than no search at all: this is not the encoder's own output, or it was coded at another
+quality. Of its own the second differs less, as a rule."""
 PATIENCE = 14
 """Most drafts in a row of which none is better."""
 MOST_STUCK = 32
@@ -143,11 +146,14 @@ class _Search:
     def nearest(self, latest: Shorts, first: int, rounds: int, draft: Callable[[Shorts], Planes]) -> _Draft | None:
         """The draft that differs least from the pixels, if by less than `first`; at most so many are made."""
         best = nearest = None
-        since, returned = 0, False
-        for _ in range(rounds):
-            if (nearest is not None and nearest.differences == 0) or since == PATIENCE:
+        since, worse, returned = 0, 0, False
+        for made in range(rounds):
+            if since == PATIENCE or worse == made == HOPELESS:
+                break
+            if nearest is not None and nearest.differences == 0:
                 break
             found, since = self._judged(shorts(draft(self.next(latest)))), since + 1
+            worse += found.differences > first
             latest = found.planes
             if found.differences < (first if nearest is None else nearest.differences):
                 nearest = found

@@ -4,6 +4,7 @@ import itertools
 from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from service import codec
@@ -30,6 +31,16 @@ def test_runtime_options_change_no_byte(threads, optimisation, kernels, models, 
         assert codec.encode(picture, other.default, codec.Target(quality=quality)).stream == stream
         here, there = codec.decode(stream, models).picture, codec.decode(stream, other).picture
         np.testing.assert_array_equal(here.pixels, there.pixels)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="has no CUDA")
+def test_a_gpu_gives_the_same_bytes_and_pixels(models, expected):
+    other = codec.ModelSet([codec.open_model(models.default.folder, codec.RuntimeOptions(device="cuda"))])
+    for quality, stream in expected.items():
+        assert codec.encode(rich_of(150, 133), other.default, codec.Target(quality=quality)).stream == stream
+        here, there = codec.decode(stream, models).picture, codec.decode(stream, other).picture
+        np.testing.assert_array_equal(here.pixels, there.pixels)
+    codec.golden_check(other.default)
 
 
 def test_the_golden_check_holds(models):

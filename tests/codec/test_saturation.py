@@ -193,6 +193,18 @@ def test_drafts_are_bounded():
     assert len(asked) == sum(rounds for _, rounds in saturation.SEARCHES) + saturation.POLISH
 
 
+def test_a_picture_coded_at_another_quality_is_given_up_after_a_few_drafts():
+    planes, pixels = overshooting()
+    asked = []
+
+    def draft(_: Shorts) -> Planes:
+        asked.append(1)
+        return shifted(planes, 90 - len(asked), 3)
+
+    assert saturation.recover(shifted(planes, 30, 3), pixels, UNIT, BIN, show, draft) is None
+    assert len(asked) == saturation.HOPELESS
+
+
 def test_what_no_search_found_is_polished_from_the_best_draft_without_getting_louder():
     planes, pixels = overshooting()
     search = saturation._Search(pixels, UNIT, BIN, show)

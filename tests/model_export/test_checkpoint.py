@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from model_export.checkpoint import MixError, begin_from, load_average, mix, save_compact
-from model_export.config import TINY
+from model_export.config import TINY, PriorSize
 from model_export.model import CodecModel
 from model_export.prior import by_phase
+from model_export.quantiser import LOSSLESS_POSITION
 from model_export.train import train
 from tests.model_export.conftest import SETTINGS
 
@@ -59,6 +60,24 @@ def test_a_wider_and_deeper_model_starts_from_a_smaller_one(checkpoint):
         average.prior(0).heads[0](phase, None, condition), same.prior(0).heads[0](phase, None, condition), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+@torch.no_grad()
+def test_a_model_that_grew_everywhere_computes_the_same_at_first(checkpoint):
+    def grown(size: PriorSize) -> PriorSize:
+        widths = {f.name: getattr(size, f.name) for f in dataclasses.fields(size)}
+        more = {name: width + 4 for name, width in widths.items() if name.endswith("channels") and width}
+        return dataclasses.replace(size, layers=size.layers + 1, **more)
+
+    larger = dataclasses.replace(TINY, fine=grown(TINY.fine), middle=grown(TINY.middle), coarse=grown(TINY.coarse))
+    model, average = CodecModel(larger), CodecModel(larger)
+    begin_from(checkpoint, model, average)
+    small, large = load_average(checkpoint)[0], model.eval()
+    pictures = 255 * torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    for code, lossless in ((torch.tensor([40.0, 500.0]), False), (torch.full((2,), float(LOSSLESS_POSITION)), True)):
+        was, now = small(pictures, code, lossless), large(pictures, code, lossless)
+        torch.testing.assert_close(now.bits, was.bits, rtol=1e-4, atol=0.1)
+        torch.testing.assert_close(now.picture, was.picture, rtol=0, atol=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 
 from model_export import data
-from model_export.data import TO_YCC, batches, subsampled, synthetic_pictures
+from model_export.data import TO_YCC, Workshop, batches, subsampled, synthetic_pictures
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -14,6 +17,14 @@ def test_wide_crops_have_twice_the_side_and_a_quarter_of_the_number(share):
     pictures = synthetic_pictures(2, 64)
     batch = next(batches(pictures, 32, 8, np.random.default_rng(0), share))
     assert tuple(batch.shape) == ((2, 3, 64, 64) if share else (8, 3, 32, 32))
+
+
+def test_processes_of_a_workshop_cut_different_crops_as_bytes():
+    workshop = Workshop(synthetic_pictures(4, 96), 32, 2, 0.0, np.random.default_rng(0))
+    batches = itertools.islice(workshop.loader(2), 4)
+    first, second, *_ = crops = list(batches)
+    assert all(crop.shape == (2, 3, 32, 32) and crop.dtype == torch.uint8 for crop in crops)
+    assert not torch.equal(first, second)
 
 
 def test_pictures_too_small_for_wide_crops_give_plain_ones():

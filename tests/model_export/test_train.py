@@ -13,6 +13,7 @@ from model_export.checkpoint import load_average
 from model_export.config import TINY
 from model_export.model import CodecModel
 from model_export.quantiser import LOSSLESS_POSITION
+from model_export.recorded import Recorded
 from model_export.train import schedule, train
 from tests.model_export.conftest import SETTINGS
 
@@ -67,6 +68,33 @@ def test_mixed_precision_and_wide_crops_train_too(tmp_path):
     assert progress.step == 2
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_crops_may_come_from_other_processes(tmp_path):
+    out = tmp_path / "c.pt"
+    model = train(TINY, dataclasses.replace(SETTINGS, workers=1, max_steps=1, part="prior"), [], [], out)
+    assert load_average(out)[1].step == 1
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="has no CUDA")
+def test_a_recorded_pass_gives_the_gradients_of_one_that_is_not():
+    model = CodecModel(TINY).to("cuda").eval()
+    pictures = 255 * torch.rand(2, 3, 128, 128, device="cuda")
+    code = torch.full((2,), float(LOSSLESS_POSITION), device="cuda")
+
+    def loss(pictures: torch.Tensor, lossless: bool) -> torch.Tensor:
+        bits: torch.Tensor = model(pictures, code, lossless).bits
+        return bits.mean()
+
+    loss(pictures, True).backward()
+    trained = [p for p in model.parameters() if p.grad is not None]
+    plain = [torch.clone(p.grad) for p in trained if p.grad is not None]
+    recorded = Recorded(trained, loss)
+    for _ in range(2):
+        assert recorded(pictures, True).item() == pytest.approx(loss(pictures, True).item(), rel=1e-3)
+        for parameter, gradient in zip(trained, plain, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, rtol=0.02, atol=1e-2)
 
 
 @torch.no_grad()
