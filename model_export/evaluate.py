@@ -40,7 +40,7 @@ from model_export.summarise import (
 log = logging.getLogger(__name__)
 
 PARTS = ("curves", "lossless", "generations")
-OURS = ("bijou", "bijou-stable")
+OURS = ("bijou", "bijou-stable", "bijou-large")
 DEFAULT_QUALITIES = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 100.0)
 DEFAULT_GENERATION_QUALITIES = (20.0, 30.0, 50.0)
 DEFAULT_ANCHORS = (
@@ -194,14 +194,20 @@ def _chosen_codecs(options: argparse.Namespace) -> list[Codec]:
 
 
 def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
-    from model_export.bijou_codec import bijou_codecs  # peers can be measured without a model
+    from model_export.bijou_codec import LARGE, bijou_codecs  # peers can be measured without a model
     from service import codec
 
     runtime = codec.RuntimeOptions(device=options.device, threads=options.threads)
-    model = codec.open_model(options.model, runtime) if options.model else codec.shipped_models(runtime).default
-    table = bijou_codecs(model, options.qualities, options.generation_qualities)
+    models = (
+        codec.ModelSet([codec.open_model(options.model, runtime)]) if options.model else codec.shipped_models(runtime)
+    )
+    table = bijou_codecs(models.default, options.qualities, options.generation_qualities)
     if not options.stable_curve:
         table["bijou-stable"] = replace(table["bijou-stable"], qualities=())
+    for model in models:
+        if model.name == LARGE and model is not models.default:
+            large = bijou_codecs(model, options.qualities, options.generation_qualities)["bijou"]
+            table["bijou-large"] = replace(large, name="bijou-large", generation_qualities=())
     return table
 
 

@@ -17,6 +17,7 @@ from model_export.summarise import CurvePoint, GenerationRow
 COLOURS = {
     "bijou": "#c1121f",
     "bijou-stable": "#f28482",
+    "bijou-large": "#6a040f",
     "avif": "#1d70b8",
     "jxl": "#2a9d5c",
     "webp": "#8e5bb5",

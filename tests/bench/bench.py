@@ -25,12 +25,12 @@ from model_export.samples import find_samples
 from service import codec
 from tests.bench import operations
 from tests.bench.memory import Peak, measure_peaks
-from tests.bench.subjects import LEARNED, Options, Seconds, Subject, has_compressai, opened, textured
+from tests.bench.subjects import LEARNED, OURS, Options, Seconds, Subject, has_compressai, opened, textured
 
 ROOMS = ("image", "flow", "prior", "entropy")
 GROUPS = {
-    "lossy, near 39 dB on Kodak": {"bijou": 60, "avif": 78, "jxl": 90, "webp": 89, "jpeg": 89},
-    "lossless": {"bijou": 100, "jxl-lossless": 100, "png": 100},
+    "lossy, near 39 dB on Kodak": {"bijou": 60, "bijou-large": 60, "avif": 78, "jxl": 90, "webp": 89, "jpeg": 89},
+    "lossless": {"bijou": 100, "bijou-large": 100, "jxl-lossless": 100, "png": 100},
     "learned codecs without trained weights": {"bijou": 50, "mbt2018-mean": 6},
 }
 """Codec and quality; the first of a group is what the others are set against."""
@@ -156,7 +156,8 @@ def memory_table(peaks: Iterable[tuple[str, float, Peak, Peak]], pixels: int) ->
 
 def speeds(pictures: Sequence[Pixels], options: Options, rounds: int) -> dict[str, list[Row]]:
     """Measure every group with these threads."""
-    there = {"bijou", *peers(), *(LEARNED if has_compressai() else ())}
+    ours = set(OURS) if options.model is None else {"bijou"}
+    there = {*ours, *peers(), *(LEARNED if has_compressai() else ())}
     return {
         title: [
             measure(opened(name, quality, options), pictures, options.threads, rounds)
@@ -173,9 +174,11 @@ def report(o: argparse.Namespace, arguments: Sequence[str]) -> str:
     pictures = [s.pixels() for s in find_samples([o.folder])[: o.pictures]] if o.folder else [textured(512, 768)]
     what = f"{len(pictures)} of the given folder" if o.folder else "one synthetic, 768x512"
     options = Options(o.threads[0], o.device, o.model)
-    encoding, decoding = operations.a_pixel(o.model or codec.shipped_models().default.folder)
-    counted = f"{encoding:.0f} and {decoding:.0f} thousand multiplications a pixel to encode and to decode"
-    facts = {**provenance("tests.bench.bench", arguments), "device": o.device, "pictures": what, "bijou": counted}
+    facts = {**provenance("tests.bench.bench", arguments), "device": o.device, "pictures": what}
+    for model in [codec.open_model(o.model)] if o.model else codec.shipped_models():
+        encoding, decoding = operations.a_pixel(model.folder)
+        counted = f"{encoding:.0f} and {decoding:.0f} thousand multiplications a pixel to encode and to decode"
+        facts[model.name] = counted
     parts = ["# Speed and memory", bullets(facts)]
     ours: list[Row] = []
     for threads in o.threads:

@@ -37,6 +37,10 @@ class Options:
     model: Path | None = None
 
 
+OURS = {"bijou": "", "bijou-large": "bijou-1-large"}
+"""Names of the models that are measured; the first is the default one, or the one that is given."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """One codec at one quality; one without trained weights has no rate or PSNR worth telling."""
@@ -54,32 +58,33 @@ def opened(name: str, quality: float, options: Options) -> Subject:
     Raises:
         KeyError: There is no such codec here.
     """
-    if name == "bijou":
-        return _bijou(quality, options)
+    if name in OURS:
+        return _bijou(name, quality, options)
     if name in LEARNED:
         return _compressai(name, quality, options)
     peer = peers(options.threads)[name]
     return Subject(name, quality, lambda p: (peer.encode(p, quality).stream, {}), lambda s: (peer.decode(s), {}))
 
 
-def _bijou(quality: float, options: Options) -> Subject:
+def _bijou(name: str, quality: float, options: Options) -> Subject:
     runtime = codec.RuntimeOptions(device=options.device, threads=options.threads)  # type: ignore[arg-type]
     models = (
         codec.ModelSet([codec.open_model(options.model, runtime)])
         if options.model is not None
         else codec.shipped_models(runtime)
     )
+    model = models.by_name(OURS[name]) if OURS[name] else models.default
 
     def encode(pixels: Pixels) -> tuple[bytes, Seconds]:
         picture = codec.Picture(pixels=pixels, alpha=None, grey=False, icc=None, exif=None)
-        encoded = codec.encode(picture, models.default, codec.Target(quality=quality))
+        encoded = codec.encode(picture, model, codec.Target(quality=quality))
         return encoded.stream, encoded.seconds
 
     def decode(stream: bytes) -> tuple[Pixels, Seconds]:
         decoded = codec.decode(stream, models)
         return decoded.picture.pixels, decoded.seconds
 
-    return Subject("bijou", quality, encode, decode)
+    return Subject(name, quality, encode, decode)
 
 
 def has_compressai() -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service import codec
 from service.codec import flow, lattice
@@ -19,6 +20,7 @@ from service.codec.steps import DIRECT, Encode, Run
 from service.codec.tile import analyse
 from service.codec.tile_rows import HALO
 from service.codec.walk import write_level
+from service.page import FOLDER
 from tests.codec.samples import pixels_of, psnr_db
 
 TILE = 512
@@ -108,9 +110,9 @@ def test_planes_of_a_decoder_come_out_of_a_draft_as_they_were(run):
 
 @pytest.mark.parametrize("quality", [5, 10, 20])
 def test_no_border_shows(quality, models):
-    """The error of a smooth picture changes across borders as it does elsewhere."""
+    """The error of a smooth picture, none of whose own steps lies on a border, changes across borders as elsewhere."""
     rows, columns = np.mgrid[0:700, 0:640]
-    slopes = np.stack([60 + columns // 6, 90 + rows // 8, 200 - (rows + columns) // 10], 2)
+    slopes = np.stack([60 + columns // 6, 90 + rows // 9, 200 - (rows + columns) // 10], 2)
     waves = 12 * np.sin(rows / 37)[..., None] * np.cos(columns / 29)[..., None]
     picture = codec.Picture(np.clip(slopes + waves, 0, 255).astype(np.uint8))
     encoded = codec.encode(picture, models.default, codec.Target(quality=quality))
@@ -118,7 +120,19 @@ def test_no_border_shows(quality, models):
     error = decoded.astype(float) - picture.pixels
     for axis in (0, 1):
         jumps = np.abs(np.diff(error, axis=axis)).mean((1 - axis, 2))
-        assert jumps[TILE - 1] <= 2 * np.median(jumps) + 0.1
+        assert jumps[TILE - 1] <= 1.6 * np.median(jumps)
+
+
+@pytest.mark.parametrize("quality", [5, 10, 15])
+def test_no_border_shows_in_soft_petals(quality, models):
+    """Where dequantisers have much to foretell, a border they do not see beyond changes the error by a third."""
+    file = FOLDER / "samples" / "petals.png"
+    petals = np.asarray(Image.open(file).convert("RGB").resize((640, 640), Image.Resampling.LANCZOS))
+    encoded = codec.encode(codec.Picture(petals), models.default, codec.Target(quality=quality))
+    error = codec.decode(encoded.stream, models).picture.pixels.astype(float) - petals
+    for axis in (0, 1):
+        jumps = np.abs(np.diff(error, axis=axis)).mean((1 - axis, 2))
+        assert jumps[TILE - 1] <= 1.12 * jumps[TILE - 32 : TILE + 32].mean()
 
 
 def test_re_encoding_a_lossy_stream_needs_no_pixels(models):
