@@ -65,7 +65,7 @@ class Replay:
     def _meet(self) -> None:
         seen: list[Seen] = []
         self.model.observer = seen.append
-        pictures = next(self.batches).to(next(self.model.parameters()).device)
+        pictures = next(self.batches).to(next(self.model.parameters()).device).float()
         self.model(pictures, spread(len(pictures), pictures.device), finest=self.levels[0])
         met = [Met(one) for one in seen if one.level in self.levels]
         self.kept.append([(one, one.squared_error(self.model)) for one in met])

@@ -27,10 +27,10 @@ const aim = () => new FormData(byId("settings")).get("aim");
 
 /** What the form asks for, as query options; null while a number is missing or out of range. */
 function options() {
-  const stable = byId("stable").checked;
-  if (aim() === "lossless") return { quality: 100, stable };
+  const others = { stable: byId("stable").checked, model: byId("model").value || null };
+  if (aim() === "lossless") return { quality: 100, ...others };
   const field = byId(aim());
-  return field.value && field.checkValidity() ? { [aim()]: field.value, stable } : null;
+  return field.value && field.checkValidity() ? { [aim()]: field.value, ...others } : null;
 }
 
 async function take(file, name = file.name || "picture") {
@@ -209,6 +209,9 @@ async function introduce() {
   try {
     const info = await get("info");
     state.limits = info.limits;
+    const models = info.models.map((m) => element("option", { value: m.id, selected: m.default }, m.name));
+    byId("model").replaceChildren(...models);
+    byId("models").hidden = models.length < 2;
     byId("about").textContent = `Bijou ${info.version} on ${info.device}; at most ${count(info.limits.pixels)} pixels and ${count(info.limits.body_bytes)} bytes a picture.`;
   } catch { /* the page works without: the service refuses what is too large */ }
 }

@@ -123,6 +123,17 @@ class TestCompress:
             page.fill(f"#{aim}", value)
         assert fits(float(figure(page, "Bijou", column).replace(",", "")))
 
+    def test_another_model(self, page: Page, photo: Path, png: bytes, server: str):
+        upload(page, photo)
+        with Client(server) as client:
+            (other,) = (model["name"] for model in client.models() if not model["default"])
+            expected = client.encode(png, quality=60, model=other)
+        with work(page):
+            page.get_by_label("Model").select_option(other)
+        with page.expect_download() as stream:
+            page.click("#save-bij")
+        assert stream.value.path().read_bytes() == expected.data
+
     def test_stable_is_reported(self, page: Page, photo: Path):
         page.check("#stable")
         upload(page, photo)
