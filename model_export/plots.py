@@ -56,7 +56,7 @@ def _curves(evaluation: Evaluation, what: str, value: Callable[[CurvePoint], flo
         _line(axes, points, value, label=name, color=colour, linestyle=dash, marker="", linewidth=1)
     for name in dict.fromkeys(p.codec for p in evaluation.curves):
         own = [p for p in evaluation.curves if p.codec == name]
-        width = 2.2 if name.startswith("bijou") else 1.3
+        width = 2.2 if name in ("bijou", "bijou-stable") else 1.3
         _line(axes, own, value, label=name, color=COLOURS.get(name), linestyle="-", marker="o", linewidth=width)
     axes.set(xscale="log", xlabel="bits per pixel, headers included", ylabel=label)
     _finish(figure, axes)
@@ -86,7 +86,7 @@ def _descents(rows: Sequence[GenerationRow], generations: Sequence[int], folder:
             loss_db = [p - row.psnr_db[0] for p in row.psnr_db]
             moving = f" ± {swing:g}" if swing else ""
             label = f"{name} {row.quality:g}{moving}: {row.bits_per_pixel:.2f} bpp, {row.psnr_db[0]:.1f} dB"
-            width = 2.2 if name.startswith("bijou") else 1.3
+            width = 2.2 if name in ("bijou", "bijou-stable") else 1.3
             dash = "--" if name == "bijou-stable" else "-"
             axes.plot(generations, loss_db, dash, marker="o", markersize=3, label=label, linewidth=width,
                       color=COLOURS.get(name))  # fmt: skip
