@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{CLIENTS} clients, device {models.default.device}, {o.threads} threads; medians of {o.rounds} rounds")
     print("size      op      requests/s off, on, ratio     requests/CPU-s off, on, ratio    items in a batch")
     for size in SIZES:
-        count = max(CLIENTS, o.requests * 64 * 64 // (size[0] * size[1]))
+        count = max(3 * CLIENTS, o.requests * 64 * 64 // (size[0] * size[1]))
         for op, jobs in jobs_of(size, count, models).items():
             pairs = [[measure(jobs, o.device, on, o.drivers) for on in (False, True)] for _ in range(o.rounds)]
             wall = [statistics.median(pair[i].per_wall_s for pair in pairs) for i in (0, 1)]
