@@ -14,8 +14,6 @@ from model_export.peers import Codec, Coded, Pixels
 from service import codec
 
 LOSSLESS_QUALITY = 100.0
-LARGE = "bijou-1-large"
-"""Name of the model measured as `bijou-large`."""
 
 
 def bijou_codecs(

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from model_export.config import ModelConfig
-from model_export.integers import ByteLayer
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 
@@ -113,10 +112,9 @@ def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
         for name, weight in weights.items()
         if not adopt(weight, given.get(name), parts_read(name, smaller), parts_read(name, model.config))
     ]
-    if smaller != model.config:
-        for name, module in model.named_modules():
-            if isinstance(module, ByteLayer) and ".trunk.rest." in name and f"{name}.conv.weight" not in given:
-                nn.init.dirac_(weights[f"{name}.conv.weight"])  # a layer more that changes nothing at first
+    for name, weight in weights.items():
+        if ".trunk.rest." in name and name.endswith(".conv.weight") and name not in given:
+            nn.init.dirac_(weight)  # a layer more that changes nothing at first
     if anew:
         log.info("%d of %d tensors begin anew or larger, as %s", len(anew), len(weights), anew[0])
     model.load_state_dict(weights)

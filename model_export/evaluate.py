@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from model_export.cache import Cache
+from model_export.config import LARGE
 from model_export.measure import GENERATIONS, measure_descent, measure_point
 from model_export.peers import Codec, peers
 from model_export.plots import draw
@@ -194,7 +195,7 @@ def _chosen_codecs(options: argparse.Namespace) -> list[Codec]:
 
 
 def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
-    from model_export.bijou_codec import LARGE, bijou_codecs  # peers can be measured without a model
+    from model_export.bijou_codec import bijou_codecs  # peers can be measured without a model
     from service import codec
 
     runtime = codec.RuntimeOptions(device=options.device, threads=options.threads)
@@ -205,7 +206,7 @@ def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
     if not options.stable_curve:
         table["bijou-stable"] = replace(table["bijou-stable"], qualities=())
     for model in models:
-        if model.name == LARGE and model is not models.default:
+        if model.name == LARGE.name and model is not models.default:
             large = bijou_codecs(model, options.qualities, options.generation_qualities)["bijou"]
             table["bijou-large"] = replace(large, name="bijou-large", generation_qualities=())
     return table

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from model_export.flow import colour
-from model_export.flow.coupling import CHROMA, LUMA, OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
+from model_export.flow.coupling import OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.graph_builder import Graph
 from model_export.integers import ACTIVATION_BITS
+from service.codec.prior import CHROMA, LUMA
 
 GraphTap = tuple[str, str, str | None]
 """Coarse and fine fraction of a tap and its whole part, if it has one."""
@@ -102,8 +103,8 @@ class FlowGraph(Graph):
     def chroma_step(self, coupling: Coupling, low: str, details: str, sign: str) -> str:
         """Chroma details less, or plus, what luma details and low-pass foretell."""
         luma, chroma = (
-            self.add("Gather", details, self.constant(LUMA), axis=1),
-            self.add("Gather", details, self.constant(CHROMA), axis=1),
+            self.add("Gather", details, self.constant([*LUMA]), axis=1),
+            self.add("Gather", details, self.constant([*CHROMA]), axis=1),
         )
         known = self.cat(self.read(luma, self.double_scale), self.read(low, self.scale))
         chroma = self.add(sign, chroma, self.net(coupling.chroma, known))

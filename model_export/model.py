@@ -30,10 +30,11 @@ from model_export.quantiser import (
     log2_delta,
     outward_shift,
     reconstruct,
+    selected,
     synthesis_norms,
 )
 from service.codec.artifact import PRIORS, prior_of_level
-from service.codec.prior import codes_chroma, phase_of
+from service.codec.prior import codes_chroma
 
 TAPS_KEPT = 0.01
 """Stored offsets of the wavelet's taps may move this far, taps by 0.0003, before feedback kernels follow."""
@@ -270,16 +271,16 @@ class CodecModel(Exactable):
         known = Known((n, height, width), self.exact, value.device)
         bits, phases = torch.zeros(n, device=value.device), by_phase(features)
         for number, head in enumerate(prior.heads):
-            (row, column), chroma = phase_of(number), codes_chroma(number)
             with self.narrow(value):
                 mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
-            own = of_colours(value, chroma)[..., row::2, column::2]
+            own = selected(value, number)
             price = functools.partial(logistic_bits, mean=mean, log2_scale=log2_scale)
             if choice.feedback is None:
                 bins = torch.round(own.detach())
             else:
                 shift = choice.feedback.shift(number)
-                bins = choose_bins(own, shift, of_colours(choice.weight, chroma), choice.outward, price)
+                weight = of_colours(choice.weight, codes_chroma(number))
+                bins = choose_bins(own, shift, weight, choice.outward, price)
                 choice.feedback.learn(number, bins)
             coded = torch.where(choice.noisy, own + torch.rand_like(own) - 0.5, own + (bins - own).detach())
             bits = bits + price(coded).flatten(1).sum(1)

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from model_export.config import PriorSize
 from model_export.dequantiser import Dequantiser
-from model_export.flow.coupling import by_colour
 from model_export.integers import (
     ACTIVATION_BITS,
     BYTE_BITS,
@@ -38,7 +37,7 @@ from model_export.integers import (
     full_precision,
     grid_through,
 )
-from model_export.quantiser import KNOTS
+from model_export.quantiser import KNOTS, put
 from service.codec.prior import LUMA_PLANES, PHASES, PLANES, codes_chroma, phase_of
 
 SCALES = 70
@@ -86,10 +85,9 @@ class Known:
     def learn(self, number: int, bins: Tensor) -> None:
         """Take in the bins of a pass, [N, bands, H/2, W/2]."""
         row, column = phase_of(number)
-        chroma = codes_chroma(number)
-        planes = slice(LUMA_PLANES, None) if chroma else slice(LUMA_PLANES)
+        planes = slice(LUMA_PLANES, None) if codes_chroma(number) else slice(LUMA_PLANES)
         self.planes = self.planes.clone()  # earlier passes keep what they read, for their gradients
-        by_colour(self.bins, chroma)[..., row::2, column::2] = bins.unflatten(1, (3, -1))
+        put(self.bins, number, bins)
         self.planes[:, planes, row::2, column::2] = planes_of(bins, self.exact)
 
     def seen_by(self, number: int) -> Tensor | None:

@@ -122,6 +122,18 @@ def feedback_kernels(flow: MultilevelFlow) -> Tensor:
     return torch.stack(kernels).unflatten(0, (flow.levels, 2))
 
 
+def selected(details: Tensor, number: int) -> Tensor:
+    """The values a pass codes, out of all of a level: the codec's `select`, without indices to copy to a GPU."""
+    row, column = phase_of(number)
+    return of_colours(details, codes_chroma(number))[..., row::2, column::2]
+
+
+def put(details: Tensor, number: int, values: Tensor) -> None:
+    """Put the values of a pass into their places among all of a level: the codec's `place`."""
+    row, column = phase_of(number)
+    by_colour(details, codes_chroma(number))[..., row::2, column::2] = values.unflatten(1, (3, -1))
+
+
 class Feedback:
     """Errors of a level's details, known or expected, and where they move the best values of others.
 
@@ -153,10 +165,8 @@ class Feedback:
 
     def learn(self, number: int, bins: Tensor) -> None:
         """Take in what a pass chose."""
-        (row, column), chroma = phase_of(number), codes_chroma(number)
-        error = self._error(of_colours(self.value, chroma)[..., row::2, column::2], bins)
-        error = error * of_colours(self.steps, chroma)
-        by_colour(self.errors, chroma)[..., row::2, column::2] = error.unflatten(1, (3, -1))
+        error = self._error(selected(self.value, number), bins)
+        put(self.errors, number, error * of_colours(self.steps, codes_chroma(number)))
 
 
 class Quantiser(Exactable):

@@ -24,8 +24,6 @@ from model_export.integers import (
     grid_through,
 )
 
-LUMA = [0, 3, 6]
-CHROMA = [1, 2, 4, 5, 7, 8]
 OUTPUT_LIMIT = 64.0
 """Largest |output| of a net before it is scaled back, in grey levels of the normalised low-pass."""
 OUTPUT_BITS = 4

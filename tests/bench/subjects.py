@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model_export.config import LARGE
 from model_export.peers import Pixels, peers
 from service import codec
 
@@ -37,7 +38,7 @@ class Options:
     model: Path | None = None
 
 
-OURS = {"bijou": "", "bijou-large": "bijou-1-large"}
+OURS = {"bijou": "", "bijou-large": LARGE.name}
 """Names of the models that are measured; the first is the default one, or the one that is given."""
 
 
