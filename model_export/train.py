@@ -174,12 +174,8 @@ def _train(
     model.mixed = settings.mixed
     log.info("%d pictures, %d parameters", len(pictures), sum(p.numel() for p in model.parameters()))
     losses: list[float] = []
-    source = crops(pictures, settings, rng)
-    replay: Replay | None = None
-    if settings.part == "offsets":
-        replay = Replay(copy.deepcopy(model), source, range(1, config.levels), rng)
     finest = FINEST.get(settings.part, 0)
-    gradients = gradients_of(model, settings, finest)
+    learn = learning(model, settings, crops(pictures, settings, rng), finest, rng)
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
     while True:
         progress.spent_s = time.monotonic() - begun
@@ -192,13 +188,7 @@ def _train(
             losses.clear()
         if finished:
             return average
-        if replay is not None:
-            model.zero_grad()
-            loss = replay.loss(model)
-            loss.backward()
-        else:
-            batch = next(source).to(settings.device).float()
-            loss = gradients(batch, rng.random() < settings.lossless_share)
+        loss = learn()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         if torch.isfinite(norm):
             optimiser.step(schedule(done, progress.step))
@@ -215,21 +205,33 @@ def crops(pictures: list[Picture], settings: TrainSettings, rng: np.random.Gener
     return batches(pictures, settings.side, settings.batch, rng, settings.wide_share)
 
 
-def gradients_of(model: CodecModel, settings: TrainSettings, finest: int) -> Callable[[Tensor, bool], Tensor]:
-    """What computes the loss of a batch and its gradients."""
+def learning(
+    model: CodecModel, settings: TrainSettings, source: Iterator[Tensor], finest: int, rng: np.random.Generator
+) -> Callable[[], Tensor]:
+    """What takes the next batch, leaves the gradients of its loss in the model and gives the loss."""
 
-    def loss(pictures: Tensor, lossless: bool) -> Tensor:
+    def backward(loss: Tensor) -> Tensor:
+        model.zero_grad()
+        loss.backward()
+        return loss
+
+    if settings.part == "offsets":
+        replay = Replay(copy.deepcopy(model), source, range(1, model.config.levels), rng)
+        return lambda: backward(replay.loss(model))
+
+    def loss_here(pictures: Tensor, lossless: bool) -> Tensor:
         return loss_of(model, pictures, lossless, finest)
 
-    def gradients(pictures: Tensor, lossless: bool) -> Tensor:
-        model.zero_grad()
-        result = loss(pictures, lossless)
-        result.backward()
-        return result
+    recorded: Recorded | None = None
+    if settings.device == "cuda" and settings.part != "all":
+        recorded = Recorded([p for p in model.parameters() if p.requires_grad], loss_here)
 
-    if settings.device == "cuda" and settings.part not in ("all", "offsets"):
-        return Recorded([p for p in model.parameters() if p.requires_grad], loss)
-    return gradients
+    def learn() -> Tensor:
+        batch = next(source).to(settings.device).float()
+        lossless = rng.random() < settings.lossless_share
+        return recorded(batch, lossless) if recorded else backward(loss_here(batch, lossless))
+
+    return learn
 
 
 @torch.no_grad()
