@@ -73,20 +73,36 @@ def test_what_a_decoder_has_of_saturated_pixels_is_kept_and_others_move_by_what_
     assert sought[changed] > with_a_change(planes)[changed] + 4 * UNIT
 
 
-def test_what_lies_outside_is_asked_for_ever_louder():
-    """A decoder that has the same planes whatever is asked for: the bin that is wrong is pushed until it gives way."""
+def asked_of_one_that_never_gives_way(bin_width: int) -> list[int]:
+    """What drafts ask of the one value that lies outside, beyond what a decoder has, whatever is asked for."""
     planes, pixels = overshooting()
-    asked = []
+    changed, asked = with_a_change(planes), []
 
     def draft(given: Shorts) -> Planes:
-        asked.append(int(given[0, 0, 0, 0]))
-        return with_a_change(planes)
+        asked.append(int(given[0, 0, 0, 0] - changed[0, 0, 0, 0]))
+        return changed
 
-    assert saturation.recover(with_a_change(planes), pixels, UNIT, BIN, show, draft) is None
+    assert saturation.recover(changed, pixels, UNIT, bin_width, show, draft) is None
     assert len(asked) == 1 + saturation.PATIENCE
+    return asked
+
+
+def test_what_lies_outside_is_asked_for_ever_louder():
+    """The bin that is wrong is pushed until it gives way, by as much each time and then by ever more."""
+    asked, even = asked_of_one_that_never_gives_way(BIN), len(saturation.FIRM)
     steps = np.diff(asked)
-    assert (steps > 4 * UNIT).all()
-    assert (np.diff(steps) > 0).all()
+    assert (steps[: even - 1] == steps[0]).all()
+    assert steps[0] > 4 * UNIT
+    assert (np.diff(steps[even - 1 :]) > 0).all()
+
+
+def test_where_bins_are_wide_a_part_of_what_lies_outside_is_asked_for_first():
+    wide, narrow = (asked_of_one_that_never_gives_way(bins * UNIT) for bins in (saturation.WIDE, saturation.WIDE - 1))
+    outside, even, expected = narrow[1] - narrow[0], len(saturation.GENTLE), narrow[0]
+    for share, asked in zip(saturation.GENTLE, wide[:even], strict=True):
+        assert asked == int(expected * share)
+        expected = asked + outside
+    assert (np.diff(np.diff(wide[even - 1 :])) > 0).all()
 
 
 def test_the_best_of_all_drafts_is_taken():
@@ -174,7 +190,7 @@ def test_a_search_that_loses_its_way_goes_back_to_the_best_draft_once():
     found = saturation.recover(worse, pixels, UNIT, BIN, show, draft)
     np.testing.assert_array_equal(found, with_a_change(planes))
     low, high = saturation.bounds_of(pixels, UNIT, saturation.SEARCHES[0][0] * BIN)
-    pushed = 2 * np.clip(with_a_change(planes), low, high) - with_a_change(planes)
+    pushed = np.clip(with_a_change(planes), low, high)
     anew = [number for number, given in enumerate(asked) if np.array_equal(given, pushed)]
     assert anew == [3]  # after the first lost draft, and not after the second
 
