@@ -43,9 +43,8 @@ MOSTLY = 1 / 3
 WIDE = 12
 """Width of the finest bins, in grey levels, from which a search begins gently."""
 GENTLE, FIRM = (0.6, 0.7, 0.8), (1.0,) * 6
-"""Share of what is to move that each of its first drafts asks for where bins are wide, and elsewhere; nothing is asked
-for louder as yet. At quality 10 nearly all searches end with the first gentle draft, at 50 half with the fourth; at 75
-three of four wrong bins give way unasked twice."""
+"""Share of what is to move that each of its first drafts asks for, where bins are wide and elsewhere; nothing is asked
+for louder as yet. At quality 10 most searches end with the first gentle draft, at 25 with the second."""
 FOUND = 100
 """By what factor fewer differences than before any search are as good as none."""
 PLATEAU = 4
@@ -207,8 +206,8 @@ class _Search:
         """The planes to draft next, given what a decoder has of those before.
 
         Sought planes become what a decoder has, plus how far these reflected in it lie outside; that grows round by
-        round until a bin changes. Where nothing has changed for a while, it grows faster; the first drafts of a gentle
-        search move by a part of it, and nothing grows for long.
+        round until a bin changes. Where nothing has changed for a while, it grows faster. The first drafts only ask for
+        their share of it, so that it grows slowly and, where shares are below 1, not without end.
         """
         last = self._last if self._last.size else decoded
         share = self._first_shares.pop(0) if self._first_shares else None
