@@ -58,8 +58,8 @@ class TrainSettings:
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
         part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse`, the `middle` or the `fine`
-            part, `coarser`, all but the fine one, or the `dequantiser`; or what makes the `offsets` of all levels but the
-            finest and nothing else.
+            part, `coarser`, which is all but the fine one, or the `dequantiser`; or what makes the `offsets` of all
+            levels but the finest and nothing else.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         seed: Of crops, qualities and noise.
