@@ -12,7 +12,7 @@ where everything is saturated, moves one pixel in a hundred by a grey level. How
 fine ones are right. Where a draft is suddenly much worse in either, the search goes back to the best.
 
 Where bins are wide, what lies outside is mostly what clipping took away, far more than any bin that is wrong: the first
-drafts then ask for a part of it only, and most searches end with the first of them.
+drafts then ask for a part of it only, and at low qualities most searches end with the first of them.
 
 Sources: J. Douglas and H. Rachford, "On the Numerical Solution of Heat Conduction Problems in Two and Three Space
 Variables", 1956; V. Elser, I. Rankenburg and P. Thibault, "Searching with iterated maps", PNAS 104(2), 2007.

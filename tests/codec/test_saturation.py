@@ -280,11 +280,12 @@ def test_a_picture_that_is_saturated_throughout_is_not_searched_for():
     assert saturation.recover(lattice.to_planes(pixels, UNIT) - 9 * UNIT, pixels, UNIT, BIN, show, never) is None
 
 
+@pytest.mark.parametrize("quality", [10, 50])
 @pytest.mark.parametrize("size", [(192, 128), (128, 1088)], ids=["one tile", "two"])
-def test_a_saturated_picture_gives_its_stream_again(models, size):
+def test_a_saturated_picture_gives_its_stream_again(models, size, quality):
     pixels = np.tile(bright_and_dark().pixels, (2, 9, 1))[: size[0], : size[1]]
-    encoded = codec.encode(codec.Picture(pixels), models.default, codec.Target(quality=50))
+    encoded = codec.encode(codec.Picture(pixels), models.default, codec.Target(quality=quality))
     decoded = codec.decode(encoded.stream, models).picture
     assert saturation.saturated(decoded.pixels).any()
-    again = codec.encode(decoded, models.default, codec.Target(quality=50))
+    again = codec.encode(decoded, models.default, codec.Target(quality=quality))
     assert again.psnr_db == np.inf
