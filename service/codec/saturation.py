@@ -20,7 +20,7 @@ Variables", 1956; V. Elser, I. Rankenburg and P. Thibault, "Searching with itera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,10 +154,10 @@ class _Search:
         unit: int,
         reach: int,
         show: Callable[[Planes], Bytes8],
-        first_shares: Sequence[float] = (),
+        first_shares: Iterable[float] = (),
     ) -> None:
         self._pixels, self._unit, self._reach, self._show = pixels, unit, reach, show
-        self._first_shares = list(first_shares)
+        self._first_shares = iter(first_shares)
         self._sought, self._last = shorts(lattice.to_planes(pixels, unit)), np.empty(0, np.int16)
         self._stuck = np.zeros(self._sought.shape, np.int16)
 
@@ -210,7 +210,7 @@ class _Search:
         their share of it, so that it grows slowly and, where shares are below 1, not without end.
         """
         last = self._last if self._last.size else decoded
-        share = self._first_shares.pop(0) if self._first_shares else None
+        share = next(self._first_shares, None)
         for rows, low, high in self._banded():
             has, stuck = decoded[rows].astype(np.int32), self._stuck[rows]
             outside = np.clip(has, low, high) - has
