@@ -1,9 +1,13 @@
 """Even and odd samples <-> low and high band along one axis: four lifting steps.
 
 Each step adds to one half a dyadic multiple of the other half's two neighbours, rounded to the lattice; the same
-step subtracted undoes it, whatever the tap. In exact mode a tap is an integer part, a coarse fraction k / 2**e and a
-fine one, each product rounded by itself: neighbours * k stays below 2**24 for every state within its limit, and
+step subtracted undoes it, whatever the tap. In exact mode a lossy tap is an integer part, a coarse fraction k / 2**e
+and a fine one, each product rounded by itself: neighbours * k stays below 2**24 for every state within its limit, and
 the tap still has 15 bits. Each lattice has taps of its own.
+
+A lossless tap is one fraction, of eleven significant bits in float mode as well. Half of its sums of two neighbours are
+odd, and a tap that is a little off a half decides which way all of these are rounded: taps that only exact mode rounds
+would do so another way than the prior was trained for.
 
 Sources: I. Daubechies and W. Sweldens, "Factoring wavelet transforms into lifting steps", 1998 (CDF 9/7); A.
 Calderbank et al., "Wavelet transforms that map integers to integers", 1998 (CDF 5/3).
@@ -20,6 +24,8 @@ FRACTION_BITS = (8, 9, 9, 8)
 """Exponent e of each step's fraction k / 2**e."""
 FINE_BITS = 7
 """The fine fraction is k / 2**(e + FINE_BITS), |k| <= 64."""
+SIGNIFICANT_BITS = 11
+"""Of a lossless tap: as many as TF32 keeps."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,8 @@ class Lattice:
     Attributes:
         taps: The four taps training starts from.
         whole: Integer part of each tap, which training leaves alone.
-        limits: Largest |k| of each step's coarse fraction.
-        fine: Whether taps have a fine fraction, whose product is rounded by itself.
+        limits: Largest |k| of each step's coarse fraction; lossless taps have none.
+        fine: Whether taps have a coarse and a fine fraction, each product rounded by itself.
         low_gain: Gain of the low-pass per level, in two dimensions.
         state_limit: Up to this |value| of the state, in lattice units, every product is an integer below 2**24.
     """
@@ -59,13 +65,13 @@ rounded once, the same on every device: there is no sum whose order could matter
 LOSSLESS = Lattice(
     taps=(-0.5, 0.25, 0.0, 0.0),
     whole=(0.0, 0.0, 0.0, 0.0),
-    limits=(512, 512, 512, 512),
+    limits=(0, 0, 0, 0),
     fine=False,
     low_gain=1.0,
-    state_limit=16383,
+    state_limit=4095,
 )
 """CDF 5/3. On whole grey levels every rounding is noise that has to be coded: two steps with one each instead of
-four with two each."""
+four with two each. Beyond its limit, too, a product is one multiplication, rounded once."""
 LATTICES = (LOSSY, LOSSLESS)
 
 Tap = tuple[Tensor, Tensor | None, Tensor | None]

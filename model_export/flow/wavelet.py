@@ -15,6 +15,13 @@ TAP_SPEED = 0.03
 """Scale of the stored tap offsets: the optimiser moves taps this much slower than other parameters."""
 
 
+def significant(fraction: Tensor) -> Tensor:
+    """A fraction of at most SIGNIFICANT_BITS significant bits; gradients pass as if it were not rounded."""
+    _, exponent = torch.frexp(fraction.detach())
+    unit = torch.exp2((exponent - lifting.SIGNIFICANT_BITS).to(fraction.dtype))
+    return round_through(fraction / unit) * unit
+
+
 class Wavelet(Exactable):
     """One level of a separable lifting wavelet.
 
@@ -46,11 +53,13 @@ class Wavelet(Exactable):
     def tables(self) -> tuple[Tensor, Tensor | None]:
         """Coarse and fine fractions of the taps, [rungs, 2 axes, 4 steps, luma and chroma]; float mode has no fine."""
         fraction = self.start + TAP_SPEED * self.offsets
+        fraction = torch.where(self.fine > 0, fraction, significant(fraction))
         if not self.exact:
             return fraction, None
         coarse = round_through(torch.clamp(fraction * self.scale, -self.limits, self.limits)) / self.scale
+        coarse = torch.where(self.fine > 0, coarse, fraction)
         finer = self.scale * 2.0**lifting.FINE_BITS
-        rest = (fraction - coarse) * finer * self.fine
+        rest = (fraction - coarse) * finer
         return coarse, round_through(
             rest.clamp(-(2.0 ** (lifting.FINE_BITS - 1)), 2.0 ** (lifting.FINE_BITS - 1))
         ) / finer

@@ -11,6 +11,7 @@ from torch import Tensor
 from model_export.config import TINY
 from model_export.flow import colour, lifting
 from model_export.flow.multilevel import MultilevelFlow, dyadic, floor_through
+from model_export.flow.wavelet import TAP_SPEED
 from model_export.integers import ExactConv, round_through
 from service.codec.lattice import LOSSLESS_UNIT, LOSSY_UNIT
 
@@ -134,6 +135,34 @@ def test_each_lattice_starts_at_its_taps(axis, lossless):
         flow.wavelet.taps(flow.rung(LEVELS - 1, lossless, 1))[axis], lifting.LATTICES[lossless].taps, strict=True
     ):
         assert torch.allclose(coarse + (0 if whole is None else whole), torch.tensor(tap), atol=1e-6)
+
+
+@torch.no_grad()
+def test_lossless_taps_are_the_same_in_float_and_exact_mode_and_tf32_holds_them():
+    flow = shaken_flow(3)
+    exact, nothing = flow.wavelet.tables()
+    flow.set_exact(False)
+    trained, _ = flow.wavelet.tables()
+    assert nothing is not None
+    lossless = slice(LEVELS, None)
+    assert torch.equal(exact[lossless], trained[lossless])
+    assert not nothing[lossless].any()
+    mantissa, _ = torch.frexp(exact[lossless])
+    digits = mantissa * 2.0**lifting.SIGNIFICANT_BITS
+    assert torch.equal(digits, digits.round())
+    assert (trained - flow.wavelet.start - TAP_SPEED * flow.wavelet.offsets).abs().max() < 2**-12
+
+
+@torch.no_grad()
+def test_a_tap_a_little_off_a_half_decides_which_way_odd_sums_are_rounded():
+    flow = MultilevelFlow(LEVELS, 4)
+    flow.set_exact(True)
+    neighbours = torch.tensor([1.0, 3.0, 101.0, -1.0])
+    for off, expected in ((-0.0005, [-1, -2, -51, 1]), (0.0005, [0, -1, -50, 0])):
+        flow.wavelet.offsets[LEVELS, 0, 0] = off / TAP_SPEED
+        tap = flow.wavelet.taps(flow.rung(0, True, 1))[0][0]
+        moved = lifting.addition(neighbours.view(1, 1, 1, -1), tap, round_through)
+        assert moved[0, 0, 0].tolist() == expected
 
 
 @torch.no_grad()
