@@ -17,17 +17,25 @@ GraphTap = tuple[str, str, str | None]
 """Coarse and fine fraction of a tap and its whole part, if it has one."""
 
 
-def lifting_steps(graph: Graph, low: str, high: str, axis: int, taps: list[GraphTap], sign: str) -> tuple[str, str]:
+Ends = tuple[str, str]
+"""How often a low sample reads the high sample at its own place and the one before: once each, but 0 and 2 times at the
+end of an odd side, where the high band ends one sample before the low band and is mirrored."""
+
+
+def lifting_steps(
+    graph: Graph, low: str, high: str, axis: int, taps: list[GraphTap], sign: str, ends: Ends
+) -> tuple[str, str]:
     """The four lifting steps in order (sign Add) or undone in reverse (sign Sub)."""
     order = range(4) if sign == "Add" else reversed(range(4))
     for step in order:
         to_high = step % 2 == 0
         source = low if to_high else high
         if to_high:
-            other = graph.cat(graph.slice(source, axis, 1), graph.slice(source, axis, -1), axis=axis)
+            own, other = source, graph.cat(graph.slice(source, axis, 1), graph.slice(source, axis, -1), axis=axis)
         else:
-            other = graph.cat(graph.slice(source, axis, 0, 1), graph.slice(source, axis, 0, -1), axis=axis)
-        neighbours = graph.add("Add", source, other)
+            previous = graph.cat(graph.slice(source, axis, 0, 1), graph.slice(source, axis, 0, -1), axis=axis)
+            own, other = (graph.add("Mul", x, count) for x, count in zip((source, previous), ends, strict=True))
+        neighbours = graph.add("Add", own, other)
         coarse, fine, whole = taps[step]
         products = [graph.add("Round", graph.add("Mul", neighbours, fraction)) for fraction in (coarse, fine)]
         addition = graph.add("Add", *products)
@@ -62,7 +70,10 @@ class FlowGraph(Graph):
         self.flow = flow
 
     def prepare(self) -> None:
-        """Declare rung and unit, and derive gate, lean, scale, gain and taps."""
+        """Declare rung, unit and what is known of odd sides, and derive gate, lean, scale, gain and taps."""
+        self.kept = self.input("kept", [1, "K", "k", "m"])
+        self.rows = self.input("own_row", [1, 1, "r", 1]), self.input("previous_row", [1, 1, "r", 1])
+        self.columns = self.input("own_column", [1, 1, 1, "c"]), self.input("previous_column", [1, 1, 1, "c"])
         self.rung = self.input("rung", ["N", self.flow.rungs])
         unit = self.input("unit", ["N", 2])
         forwards, backwards = self.split(unit, [1, 1])
@@ -111,6 +122,10 @@ class FlowGraph(Graph):
         lumas, chromas = self.split(luma, [1] * 3), self.split(chroma, [2] * 3)
         return self.cat(*(part for pair in zip(lumas, chromas, strict=True) for part in pair))
 
+    def known(self, details: str) -> str:
+        """Details, 0 where an odd side has none."""
+        return self.add("Mul", details, self.kept)
+
     def half(self, x: str) -> str:
         """floor(gate * x / 2)."""
         return self.add("Floor", self.add("Mul", self.add("Mul", self.gate, x), self.constant(0.5)))
@@ -131,13 +146,13 @@ def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     cg = g.add("Sub", green, g.add("Mul", g.gate, t))
     x = g.cat(g.add("Sub", g.add("Add", t, g.half(cg)), g.leaning(cg)), cg, co)
     rows, columns = g.taps
-    low, high = lifting_steps(g, g.slice(x, 2, 0, step=2), g.slice(x, 2, 1, step=2), 2, rows, "Add")
-    ll, lh = lifting_steps(g, g.slice(low, 3, 0, step=2), g.slice(low, 3, 1, step=2), 3, columns, "Add")
-    hl, hh = lifting_steps(g, g.slice(high, 3, 0, step=2), g.slice(high, 3, 1, step=2), 3, columns, "Add")
+    low, high = lifting_steps(g, g.slice(x, 2, 0, step=2), g.slice(x, 2, 1, step=2), 2, rows, "Add", g.rows)
+    ll, lh = lifting_steps(g, g.slice(low, 3, 0, step=2), g.slice(low, 3, 1, step=2), 3, columns, "Add", g.columns)
+    hl, hh = lifting_steps(g, g.slice(high, 3, 0, step=2), g.slice(high, 3, 1, step=2), 3, columns, "Add", g.columns)
     coupling = flow.coupling
-    details = g.add("Sub", g.cat(lh, hl, hh), g.net(coupling.predict, g.read(ll, g.scale)))
+    details = g.known(g.add("Sub", g.cat(lh, hl, hh), g.net(coupling.predict, g.read(ll, g.scale))))
     ll = g.add("Add", ll, g.net(coupling.update, g.read(details, g.double_scale)))
-    details = g.chroma_step(coupling, ll, details, "Sub")
+    details = g.known(g.chroma_step(coupling, ll, details, "Sub"))
     g.output(ll, "low", ["N", 3, "h", "w"])
     g.output(details, "details", ["N", 9, "h", "w"])
     return g.model()
@@ -149,14 +164,14 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     low, details = g.input("low", ["N", 3, "h", "w"]), g.input("details", ["N", 9, "h", "w"])
     g.prepare()
     coupling = flow.coupling
-    details = g.chroma_step(coupling, low, details, "Add")
+    details = g.known(g.chroma_step(coupling, low, g.known(details), "Add"))
     ll = g.add("Sub", low, g.net(coupling.update, g.read(details, g.double_scale)))
     details = g.add("Add", details, g.net(coupling.predict, g.read(ll, g.scale)))
     rows, columns = g.taps
     lh, hl, hh = g.split(details, [3, 3, 3])
-    low = interleave(g, *lifting_steps(g, ll, lh, 3, columns, "Sub"), 3)
-    high = interleave(g, *lifting_steps(g, hl, hh, 3, columns, "Sub"), 3)
-    y, cg, co = g.split(interleave(g, *lifting_steps(g, low, high, 2, rows, "Sub"), 2), [1, 1, 1])
+    low = interleave(g, *lifting_steps(g, ll, lh, 3, columns, "Sub", g.columns), 3)
+    high = interleave(g, *lifting_steps(g, hl, hh, 3, columns, "Sub", g.columns), 3)
+    y, cg, co = g.split(interleave(g, *lifting_steps(g, low, high, 2, rows, "Sub", g.rows), 2), [1, 1, 1])
     t = g.add("Sub", g.add("Add", y, g.leaning(cg)), g.half(cg))
     b = g.add("Sub", t, g.half(co))
     green = g.add("Add", cg, g.add("Mul", g.gate, t))

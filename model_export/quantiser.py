@@ -38,8 +38,10 @@ OUTWARD = 0.125
 """Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
 RATE_DISTORTION = 8.656
 """6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
-CHOICE_STRENGTH = 0.5
-"""Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins."""
+CHOICE_STRENGTHS = (0.25, 0.5)
+"""Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins, at STRENGTH_STEPS."""
+STRENGTH_STEPS = (3.0, 72.0)
+"""Base steps in grey levels: the share grows with the step's logarithm in between, and stays beyond."""
 FEEDBACK_SIDE = 5
 """Side of the window in which errors of other details are taken into account."""
 
@@ -58,6 +60,12 @@ def spread(n: int, device: torch.device | None = None) -> Tensor:
 def outward_shift(log2_step: Tensor) -> Tensor:
     """How far reconstruction points are moved outward, in bins: none below a step of 2, OUTWARD from 16 on."""
     return OUTWARD * ((log2_step - 1.0) / 3.0).clamp(0.0, 1.0)
+
+
+def choice_strength(log2_step: Tensor) -> Tensor:
+    """Share of RATE_DISTORTION that weighs distortion in the choice of bins."""
+    (first, last), (low, high) = (math.log2(step) for step in STRENGTH_STEPS), CHOICE_STRENGTHS
+    return low + (high - low) * ((log2_step - first) / (last - first)).clamp(0.0, 1.0)
 
 
 def knot_weights(code: Tensor) -> Tensor:
@@ -190,7 +198,8 @@ class Quantiser(Exactable):
 
     def weights(self, code: Tensor, level: int) -> Tensor:
         """What a squared bin costs in each of a level's 12 bands, in bits: [N] -> [N, 12]."""
-        return CHOICE_STRENGTH * RATE_DISTORTION * torch.exp2(2 * self._log2_gain(code, level).detach())
+        strength = choice_strength(log2_delta(code))[:, None]
+        return strength * RATE_DISTORTION * torch.exp2(2 * self._log2_gain(code, level).detach())
 
     def _log2_gain(self, code: Tensor, level: int) -> Tensor:
         return knot_weights(code)[:, :QUALITY_KNOTS] @ self.gains[level] + self.common[level]

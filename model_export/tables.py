@@ -34,8 +34,9 @@ from model_export.quantiser import (
 from service.codec import lattice
 from service.codec.artifact import Model
 from service.codec.clock import Clock
+from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, Symbols, Tables
 from service.codec.container import LAST_CODE
-from service.codec.entropy import COST_UNIT, PRECISION_BITS, Encoder, Symbols, Tables
+from service.codec.entropy import NO_CHECKS, Encoder, without
 from service.codec.feedback import KERNEL_BITS
 from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
@@ -127,6 +128,13 @@ def prices(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.rint((PRECISION_BITS - np.log2(frequencies)) * COST_UNIT).astype(np.int64)
 
 
+def parity_prices(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cost of residuals being even and odd in a table, in 1/256 bit; escapes may be either."""
+    inside = frequencies[:-1]
+    middle = len(inside) // 2
+    return prices(np.array([inside[(middle + parity) % 2 :: 2].sum() + frequencies[-1] for parity in (0, 1)]))
+
+
 def parametric(layout: TableLayout) -> Frequencies:
     """Tables of the discretised logistic."""
     return [to_integers(logistic_masses(s, f)) for s, f in zip(layout.scales, layout.fractions, strict=True)]
@@ -140,12 +148,14 @@ class CountingEncoder(Encoder):
 
     def __init__(self, tables: Tables) -> None:
         super().__init__(tables)
-        self._halves = tables.halves
+        self._halves = tables.whole.halves
 
-    def add(self, symbols: Symbols) -> None:
-        """Count the bins of one pass."""
-        order = np.argsort(symbols.tables, kind="stable")
-        chosen, residuals = symbols.tables[order], symbols.residuals[order]
+    def add(self, symbols: Symbols, checks: NDArray[np.intp] = NO_CHECKS) -> None:
+        """Count the bins of one pass that are free."""
+        free = without(checks, len(symbols.tables))
+        tables, residuals = symbols.tables[free], symbols.residuals[free]
+        order = np.argsort(tables, kind="stable")
+        chosen, residuals = tables[order], residuals[order]
         present, starts = np.unique(chosen, return_index=True)
         for table, part in zip(present, np.split(residuals, starts[1:]), strict=True):
             half = self._halves[table]
@@ -160,7 +170,7 @@ class CountingEncoder(Encoder):
 def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> list[NDArray[np.int64]]:
     """Run the exact codec over pictures, each at a quality of every set and every third losslessly, and count."""
     rng = np.random.default_rng(seed)
-    counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy[0].halves]
+    counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy[0].whole.halves]
     counter = type("Counter", (CountingEncoder,), {"counts": counts})
     for number, pixels in enumerate(pictures):
         clock = Clock()
@@ -246,6 +256,7 @@ def integer_tables(
         "choice": layout.choice,
         "table_sets": np.searchsorted(SET_ENDS, [*range(LAST_CODE + 1), LAST_CODE], side="right").astype(np.int8),
         "prices": np.concatenate([prices(f) for f in frequencies]).astype(np.int16),
+        "parity_prices": np.stack([parity_prices(f) for f in frequencies]).astype(np.int16),
         "steps": steps,
         "weights": np.rint(weights * WEIGHT_UNIT).astype(np.int32),
         "outward": np.rint(shifts).astype(np.int32),

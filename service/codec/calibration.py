@@ -10,16 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
-from service.codec.entropy import Decoder, Encoder, Tables, alike, symbols_of
+from service.codec.coder_tables import Tables, alike, symbols_of
+from service.codec.entropy import Decoder, Encoder
 from service.codec.errors import CorruptStreamError
 from service.codec.prior import PASSES, PHASES, bands_of, codes_chroma, phase_of
 
-Said = tuple[Integers, Shorts, Shorts]
-"""Bins of a pass, what the prior said of their means (1/8 bin) and of their scale indices; each [bands, rows, cols]."""
+
+class Said(NamedTuple):
+    """A pass of one tile.
+
+    Attributes:
+        bins: [bands, rows, columns].
+        means: What the prior said of them, in 1/8 bin, likewise.
+        scales: Their scale indices as it said them, likewise.
+        checks: Places of the bins, flat, whose parity follows from the others'.
+        wrong: How many of these did not have it when every bin was chosen for itself.
+    """
+
+    bins: Integers
+    means: Shorts
+    scales: Shorts
+    checks: NDArray[np.intp]
+    wrong: int
+
 
 SHIFT_LIMIT = 7
 """Largest |shift| of a colour, and of a channel beyond that."""

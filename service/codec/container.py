@@ -19,7 +19,7 @@ from service.codec.lattice import levels_of, tiles_of
 MAGIC = b"\x8bBIJ\r\n\x1a\n"
 VERSION = 1
 MODEL_ID_BYTES = 8
-LOSSLESS, GREY, ALPHA, ICC, EXIF = 1, 2, 4, 8, 16
+LOSSLESS, GREY, ALPHA, ICC, EXIF, TIED = 1, 2, 4, 8, 16, 32
 LAST_CODE = 784
 """Quality codes 0 ... 784 are qualities 1 ... 99 in steps of 1/8."""
 FINE_LEVELS = 3
@@ -31,7 +31,7 @@ class Header:
     """What a stream says before its sections.
 
     Attributes:
-        flags: LOSSLESS | GREY | ALPHA | ICC | EXIF.
+        flags: LOSSLESS | GREY | ALPHA | ICC | EXIF | TIED.
         model_id: 16 hex digits.
         width: Pixels.
         height: Pixels.
@@ -50,6 +50,11 @@ class Header:
     def lossless(self) -> bool:
         """Whether the pixels come back exactly."""
         return bool(self.flags & LOSSLESS)
+
+    @property
+    def tied(self) -> bool:
+        """Whether parities of bins are those of a trellis."""
+        return bool(self.flags & TIED)
 
     @property
     def quality(self) -> float:
@@ -184,7 +189,7 @@ def read_header(data: bytes, limits: Limits) -> tuple[Header, int]:
     stated = crc32c(data[: reader.position])
     if int.from_bytes(reader.take(4), "little") != stated:
         raise CorruptStreamError("the header's checksum is wrong; the stream is damaged")
-    if flags >= 2 * EXIF or code > LAST_CODE or (flags & LOSSLESS and code):
+    if flags >= 2 * TIED or code > LAST_CODE or (flags & LOSSLESS and (code or flags & TIED)):
         raise CorruptStreamError("the header has values this version does not define; the stream is damaged")
     limits.check(width, height)
     return Header(flags, model_id, width, height, code, pixel_crc), reader.position

@@ -25,7 +25,7 @@ from service.codec.calibration import (
     Said,
     corrected,
 )
-from service.codec.entropy import Tables, alike
+from service.codec.coder_tables import Tables, alike
 from service.codec.prior import PHASES, codes_chroma
 
 SAMPLE, SPARSE = 2**12, 4
@@ -42,7 +42,7 @@ def calibrate(passes: Sequence[Said], size: tuple[int, int], tables: Tables) -> 
     samples = []
     for number, said in enumerate(passes):
         samples.append(_Sample(number, said, residuals, tables))
-        residuals.learn(number, *said[:2])
+        residuals.learn(number, said.bins, said.means)
     halves = samples[: len(PHASES)], samples[len(PHASES) :]
     colours = cheapest(halves[0]), cheapest(halves[1])
     each = [sample.chosen(colours[codes_chroma(number)]) for number, sample in enumerate(samples)]
@@ -57,7 +57,7 @@ class _Sample:
     """Bins of a pass, evenly spread, and what they would cost."""
 
     def __init__(self, number: int, said: Said, residuals: Residuals, tables: Tables) -> None:
-        bins, means, scales = said
+        bins, means, scales = said[:3]
         features = residuals.features(number, means)
         self._bins, self._means, self._scales = _thinned(bins), _thinned(means), _thinned(scales)
         self._features, self._count = _thinned(features), bins[0].size

@@ -86,7 +86,8 @@ def settle(first: Attempt, code: int, source: Source, run: Run) -> tuple[Attempt
         return Attempt(code, *write_stream(again, code, run))
 
     def as_it_is(pixels: Bytes8) -> Attempt:
-        stream, decoded, _ = write_as_is(source, reader(pixels, UNIT, run), code, run)
+        again = replace(source, picture=replace(source.picture, pixels=pixels))
+        stream, decoded, _ = write_as_is(again, reader(pixels, UNIT, run), code, run)
         return Attempt(code, stream, decoded)
 
     def drawn_inwards(times: int) -> Attempt | None:

@@ -97,6 +97,8 @@ class Place:
         code: Quality code; None: lossless.
         unit: Lattice units in a grey level.
         inner: Sides where the picture goes on.
+        finer: Height and width of the state above the level.
+        tied: Whether parities of bins are those of a trellis; never if lossless.
     """
 
     model: Model
@@ -106,11 +108,13 @@ class Place:
     code: int | None
     unit: int
     inner: Sides
+    finer: tuple[int, int]
+    tied: bool = True
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness, level and size, not the code."""
-        return self.model.id, self.unit, self.code is None, self.level, self.low.shape
+        """Model, lattice, losslessness, level, sizes and whether bins are tied, not the code."""
+        return self.model.id, self.unit, self.code is None, self.level, self.low.shape, self.finer, self.tied
 
     @property
     def pixels(self) -> int:
@@ -138,7 +142,7 @@ class _AtPlace(Step[R]):
 def _walk(places: Sequence[Place], clock: Clock) -> Walk:
     a = places[0]
     codes, inner = codes_of([p.code for p in places]), [p.inner for p in places]
-    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner)
+    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner, a.tied)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +158,7 @@ class EncodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, list[Said]]]):
         places = [s.place for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
         details, handed_on, said = _walk(places, clock).encode_level(
-            joined([s.details for s in steps]), places[0].level, low, parent
+            joined([s.details for s in steps]), places[0].level, low, parent, places[0].finer
         )
         each = zip(kept(handed_on, len(steps)), said, strict=True)
         return [(details[i : i + 1], own, words) for i, (own, words) in enumerate(each)]
@@ -173,7 +177,7 @@ class DraftLevel(_AtPlace[tuple[Floats, Bytes8 | None]]):
         places = [s.place for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
         details, handed_on = _walk(places, clock).draft_level(
-            joined([s.details for s in steps]), places[0].level, low, parent
+            joined([s.details for s in steps]), places[0].level, low, parent, places[0].finer
         )
         return [(details[i : i + 1], own) for i, own in enumerate(kept(handed_on, len(steps)))]
 
@@ -190,6 +194,7 @@ class DecodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, Decoder]]):
         """As in Step."""
         places, decoders = [s.place for s in steps], [s.decoder.copy() for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
-        details, handed_on = _walk(places, clock).decode_level(places[0].level, low, parent, decoders)
+        a = places[0]
+        details, handed_on = _walk(places, clock).decode_level(a.level, low, parent, a.finer, decoders)
         each = zip(kept(handed_on, len(steps)), decoders, strict=True)
         return [(details[i : i + 1], own, decoder) for i, (own, decoder) in enumerate(each)]

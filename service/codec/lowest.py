@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers
-from service.codec.entropy import Decoder, Encoder, Tables, alike, symbols_of
+from service.codec.coder_tables import Tables, alike, symbols_of
+from service.codec.entropy import Decoder, Encoder
 from service.codec.errors import CorruptStreamError
 
 LOW_TABLES = 70

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Floats
-from service.codec.entropy import Tables, make_table_sets
+from service.codec.coder_tables import Tables, make_table_sets
 from service.codec.errors import ModelError
 
 TABLES = frozenset(
@@ -20,6 +20,7 @@ TABLES = frozenset(
             "choice",
             "table_sets",
             "prices",
+            "parity_prices",
             "steps",
             "weights",
             "outward",
@@ -86,7 +87,7 @@ def read_tables(data: bytes) -> ModelTables:
         if missing:
             raise ModelError(f"the model lacks the tables {', '.join(sorted(missing))}; export it again with this code")
         return ModelTables(
-            make_table_sets(t["frequencies"], t["starts"], t["choice"], t["prices"]),
+            make_table_sets(t["frequencies"], t["starts"], t["choice"], t["prices"], t["parity_prices"]),
             t["table_sets"],
             t["steps"],
             t["weights"],

@@ -16,16 +16,18 @@ import numpy as np
 
 from service.codec.arrays import Bytes8, Floats, Integers
 from service.codec.calibration import Said
+from service.codec.coder_tables import Tables
 from service.codec.container import parts_of
-from service.codec.entropy import Decoder, Encoder, Tables
+from service.codec.entropy import Decoder, Encoder
 from service.codec.lattice import Area, Tile
 from service.codec.level_steps import DecodeLevel, DraftLevel, EncodeLevel, Forward, Place
 from service.codec.lowest import decode_lowest, encode_lowest
+from service.codec.passes import write_level
 from service.codec.quantise import quantise
 from service.codec.steps import Run
 from service.codec.tile import rebuild_lows
 from service.codec.tile_rows import HALO, Grid, finer_rows
-from service.codec.walk import Walk, check_bins, integers, write_level
+from service.codec.walk import Walk, check_bins, integers
 
 Show = Callable[[int, Floats], None]
 """Takes rows of what a decoder shows, [1, 3, h, W], and where the first of them lies."""
@@ -90,7 +92,9 @@ def _area_of(state: Floats, area: Area) -> Floats:
     return area.of(state)
 
 
-def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show) -> tuple[tuple[bytes, ...], ...]:
+def encode_picture(
+    latent: PictureLatent, code: int | None, run: Run, show: Show, tied: bool = True
+) -> tuple[tuple[tuple[bytes, ...], ...], int]:
     """Code a picture.
 
     Args:
@@ -98,9 +102,10 @@ def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show
         code: Quality code; None: lossless.
         run: What runs.
         show: Takes the planes the decoder will have; not called if lossless.
+        tied: Whether parities of bins are those of a trellis; never if lossless.
 
     Returns:
-        The parts of each tile.
+        The parts of each tile, and how many parities had to be made right.
     """
     grid = Grid(latent.size)
     walk = Walk(run.model, None if code is None else [code], 1, grid.levels, latent.unit, run.clock)
@@ -114,7 +119,8 @@ def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show
             area.of(low)[:] = rebuild_lows([bins], steps)
 
     def encode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
-        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index))
+        finer = grid.tile_size(index, level)
+        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index), finer, tied)
         details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, grid.tiles[index])))
         with run.clock.room("entropy"):
             writers[index].add(level, said)
@@ -122,7 +128,7 @@ def encode_picture(latent: PictureLatent, code: int | None, run: Run, show: Show
 
     for top, planes in finer_rows(grid, low, 0, encode_tile, latent.unit, run, inverted=code is not None):
         show(top, planes)
-    return tuple(tuple(writer.parts) for writer in writers)
+    return tuple(tuple(writer.parts) for writer in writers), sum(writer.wrong for writer in writers)
 
 
 def draft_picture(latent: PictureLatent, code: int, run: Run, show: Show) -> None:
@@ -139,7 +145,7 @@ def draft_picture(latent: PictureLatent, code: int, run: Run, show: Show) -> Non
     low = rebuild_lows([quantise(integers(latent.low)[0], steps[0])], steps)
 
     def draft_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
-        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index))
+        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index), grid.tile_size(index, level))
         return run.step(DraftLevel(place, latent.details(level, grid.tiles[index])))
 
     for top, planes in finer_rows(grid, low, 0, draft_tile, latent.unit, run):
@@ -152,6 +158,7 @@ class _Writer:
     def __init__(self, tables: Tables, levels: int) -> None:
         self._tables, self._divided = tables, parts_of(levels)
         self.parts: list[bytes] = []
+        self.wrong = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -162,6 +169,7 @@ class _Writer:
 
     def add(self, level: int, said: Sequence[Said]) -> None:
         write_level(self._encoder, said, self._tables)
+        self.wrong += sum(own.wrong for own in said)
         if level == self._divided[len(self.parts)][-1]:
             self.parts.append(self._head + self._encoder.words())
             self._begin()
@@ -176,6 +184,7 @@ def decode_picture(
     run: Run,
     show: Show,
     keep: bool = False,
+    tied: bool = True,
 ) -> PictureLatent | None:
     """Rebuild a picture from the first parts of its tiles.
 
@@ -188,6 +197,7 @@ def decode_picture(
         run: With the model the stream names.
         show: Takes the planes, or the low-pass.
         keep: Whether the latent is kept.
+        tied: As in `encode_picture`.
 
     Returns:
         The latent, if kept.
@@ -208,7 +218,8 @@ def decode_picture(
     kept = [np.empty((1, 9, *size), np.float32) for size in grid.sizes[1:]] if keep else []
 
     def decode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
-        reader, place = readers[index], Place(run.model, level, low, parent, code, unit, grid.inner(index))
+        reader, inner = readers[index], grid.inner(index)
+        place = Place(run.model, level, low, parent, code, unit, inner, grid.tile_size(index, level), tied)
         details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.at(level)))
         if keep:
             grid.tiles[index].area(level + 1).of(kept[level])[:] = details

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from service.codec.arrays import Bytes8, Floats, Integers, Shorts
+from service.codec.arrays import Bytes8, Floats, Integers, Number, Shorts
 from service.codec.artifact import Model
+from service.codec.flow import present
 from service.codec.lattice import READ_UNIT, pad_even
 
 LUMA, CHROMA = (0, 3, 6), (1, 2, 4, 5, 7, 8)
@@ -35,11 +37,20 @@ class LevelPrior:
         level: 0 is the finest.
         codes: Quality code of each tile; None: lossless.
         unit: Lattice units in a grey level.
+        finer: Height and width of the state above the level: where they are odd, some details are not there.
     """
 
     def __init__(
-        self, model: Model, low: Floats, parent: ort.OrtValue | None, level: int, codes: list[int] | None, unit: int
+        self,
+        model: Model,
+        low: Floats,
+        parent: ort.OrtValue | None,
+        level: int,
+        codes: list[int] | None,
+        unit: int,
+        finer: tuple[int, int],
     ) -> None:
+        self.present = np.broadcast_to(present(finer), (9, *low.shape[2:]))
         self.model, self.level, self.size = model, level, low.shape[2:]
         reading = min(unit, READ_UNIT)
         padded = pad_even(np.rint(low * np.float32(reading / unit)))
@@ -74,13 +85,15 @@ class LevelPrior:
     def said(self, number: int) -> tuple[Shorts, Shorts]:
         """Mean (1/8 bin) and scale index of each bin of a pass, two of [N, bands, rows, columns].
 
-        Only positions within the level's true size are given.
+        Only positions within the level's true size are given. Of details that are not there both are 0.
         """
         graph = f"{'chroma' if codes_chroma(number) else 'luma'}{number % len(PHASES)}"
         (value,) = self._run(graph, ["said"], self._known(number))
         rows, columns = self.extent(number)
         said: Shorts = value.numpy()[:, :, :rows, :columns]
-        bands = said.shape[1] // 2
+        bands, there = said.shape[1] // 2, select(self.present[None], number)
+        if not there.all():
+            said = said * np.concatenate([there, there], 1)
         return said[:, :bands], said[:, bands:]
 
     def extent(self, number: int) -> tuple[int, int]:
@@ -151,7 +164,7 @@ def bands_of(number: int) -> tuple[int, ...]:
     return CHROMA if codes_chroma(number) else LUMA
 
 
-def select(details: Integers, number: int) -> Integers:
+def select(details: NDArray[Number], number: int) -> NDArray[Number]:
     """The values a pass codes, out of all of a level: [N, 9, H, W] -> [N, bands, rows, columns]."""
     row, column = phase_of(number)
     return details[:, bands_of(number), row::2, column::2]

@@ -91,10 +91,11 @@ def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Byt
     latent: Latent | PictureLatent | None
     tiles = len(lattice.tiles_of(*size))
     if tiles == 1:
-        planes, latent = run.step(Decode(run.model, needed(0), code, size, unit, stop))
+        planes, latent = run.step(Decode(run.model, needed(0), code, size, unit, stop, h.tied))
         show(0, planes)
     else:
-        latent = decode_picture([needed(tile) for tile in range(tiles)], code, size, unit, stop, run, show, keep)
+        parts = [needed(tile) for tile in range(tiles)]
+        latent = decode_picture(parts, code, size, unit, stop, run, show, keep, h.tied)
     if h.flags & GREY:
         pixels = lattice.greyed(pixels)
     if scale == 1 and crc32c(pixels.data) != h.pixel_crc:

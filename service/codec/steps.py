@@ -118,21 +118,23 @@ class _OfLatent(Step[R]):
 
 @dataclass(frozen=True, eq=False)
 class Encode(_OfLatent[CodedTile]):
-    """Latent of a tile -> its parts at a quality code, None: lossless."""
+    """Latent of a tile -> its parts at a quality code, None: lossless; tied: as in `tile.encode_tiles`."""
 
     op: ClassVar[str] = "encode"
     code: int | None
+    tied: bool = True
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness and size, not the code."""
-        return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size
+        """Model, lattice, losslessness, size and whether bins are tied, not the code."""
+        return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size, self.tied
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[CodedTile]:
         """As in Step."""
         latent = _merged([s.latent for s in steps])
-        return encode_tiles(latent, steps[0].model, codes_of([s.code for s in steps]), clock)
+        first = steps[0]
+        return encode_tiles(latent, first.model, codes_of([s.code for s in steps]), clock, tied=first.tied)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +168,12 @@ class Decode(Step[tuple[Floats, Latent]]):
     size: tuple[int, int]
     unit: int
     stop: int
+    tied: bool = True
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness, size, and how far it goes; not the code."""
-        return self.op, self.model.id, self.unit, self.code is None, self.size, self.stop, len(self.parts)
+        """Model, lattice, losslessness, size, how far it goes, and whether bins are tied; not the code."""
+        return self.op, self.model.id, self.unit, self.code is None, self.size, self.stop, len(self.parts), self.tied
 
     @property
     def pixels(self) -> int:
@@ -182,7 +185,7 @@ class Decode(Step[tuple[Floats, Latent]]):
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Latent]]:
         """As in Step."""
         a, codes = steps[0], codes_of([s.code for s in steps])
-        planes, latent = decode_tiles([s.parts for s in steps], a.model, codes, a.size, a.unit, a.stop, clock)
+        planes, latent = decode_tiles([s.parts for s in steps], a.model, codes, a.size, a.unit, a.stop, clock, a.tied)
         return [(planes[i : i + 1], own) for i, own in enumerate(_split(latent))]
 
 

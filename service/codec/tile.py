@@ -18,19 +18,28 @@ from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
 from service.codec.clock import Clock
+from service.codec.coder_tables import Tables
 from service.codec.container import parts_of
-from service.codec.entropy import Decoder, Encoder, Tables
+from service.codec.entropy import Decoder, Encoder
 from service.codec.lowest import decode_lowest, encode_lowest
+from service.codec.passes import write_level
 from service.codec.quantise import Steps, dequantise, quantise
-from service.codec.walk import Latent, Walk, check_bins, integers, stacked, write_level
+from service.codec.walk import Latent, Walk, check_bins, integers, stacked
 
 
 @dataclass(frozen=True)
 class CodedTile:
-    """A tile's parts, coarse to fine, and for lossy codes the planes the decoder will have, [1, 3, H, W]."""
+    """A tile.
+
+    Attributes:
+        parts: Coarse to fine.
+        planes: Those the decoder will have, [1, 3, H, W]; None if lossless.
+        wrong: How many parities had to be made right, if they are tied.
+    """
 
     parts: tuple[bytes, ...]
     planes: Floats | None
+    wrong: int
 
 
 def analyse(planes: Floats, model: Model, unit: int, clock: Clock) -> Latent:
@@ -52,6 +61,7 @@ def encode_tiles(
     codes: list[int] | None,
     clock: Clock,
     make_encoder: Callable[[Tables], Encoder] = Encoder,
+    tied: bool = True,
 ) -> list[CodedTile]:
     """Code N tiles.
 
@@ -61,22 +71,22 @@ def encode_tiles(
         codes: Quality code of each tile; None: lossless, all of them.
         clock: Where time goes.
         make_encoder: What collects the symbols of a part.
-
-    Returns:
-        The parts of each; for lossy codes also the decoder's planes.
+        tied: Whether parities of bins are those of a trellis; never if lossless.
     """
-    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock)
+    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock, tied=tied)
     tables, steps, sizes = walk.tables(), walk.low_steps(), lattice.sizes_of(*latent.size)
     bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
     low, parent = rebuild_lows(bins, steps), None
     parts: list[list[bytes]] = [[] for _ in bins]
+    wrong = [0] * len(bins)
     for index, part in enumerate(parts_of(len(latent.details))):
         encoders, heads = [make_encoder(own) for own in tables], [b""] * len(bins)
         if index == 0:
             with clock.room("entropy"):
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
         for level in part:
-            details, parent, said = walk.encode_level(latent.details[level], level, low, parent)
+            details, parent, said = walk.encode_level(latent.details[level], level, low, parent, sizes[level])
+            wrong = [sofar + sum(own.wrong for own in tile) for sofar, tile in zip(wrong, said, strict=True)]
             with clock.room("entropy"):
                 for tile in zip(encoders, said, tables, strict=True):
                     write_level(*tile)
@@ -87,7 +97,8 @@ def encode_tiles(
         with clock.room("entropy"):
             for own_parts, head, encoder in zip(parts, heads, encoders, strict=True):
                 own_parts.append(head + encoder.words())
-    return [CodedTile(tuple(own), None if codes is None else low[i : i + 1]) for i, own in enumerate(parts)]
+    each = zip(parts, wrong, strict=True)
+    return [CodedTile(tuple(p), None if codes is None else low[i : i + 1], w) for i, (p, w) in enumerate(each)]
 
 
 def draft_tiles(latent: Latent, model: Model, codes: list[int], clock: Clock) -> Floats:
@@ -100,7 +111,7 @@ def draft_tiles(latent: Latent, model: Model, codes: list[int], clock: Clock) ->
     bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
     low, parent = rebuild_lows(bins, steps), None
     for level in reversed(range(len(latent.details))):
-        details, parent = walk.draft_level(latent.details[level], level, low, parent)
+        details, parent = walk.draft_level(latent.details[level], level, low, parent, sizes[level])
         low = walk.finer(low, details, level, sizes[level])
     return low
 
@@ -113,6 +124,7 @@ def decode_tiles(
     unit: int,
     stop: int,
     clock: Clock,
+    tied: bool = True,
 ) -> tuple[Floats, Latent]:
     """Rebuild N tiles from their first parts.
 
@@ -124,6 +136,7 @@ def decode_tiles(
         unit: Lattice units in a grey level.
         stop: Level to stop at: 0 gives the planes, k the low-pass below level k - 1, at 1/2**k of the size.
         clock: Where time goes.
+        tied: As in `encode_tiles`.
 
     Returns:
         Planes, or a low-pass, [N, 3, h, w], and the latent.
@@ -132,7 +145,7 @@ def decode_tiles(
         CorruptStreamError: One of the tiles is damaged.
     """
     levels, sizes = lattice.levels_of(*size), lattice.sizes_of(*size)
-    walk = Walk(model, codes, len(parts), levels, unit, clock)
+    walk = Walk(model, codes, len(parts), levels, unit, clock, tied=tied)
     tables, steps = walk.tables(), walk.low_steps()
     divided = parts_of(levels)
     with clock.room("entropy"):
@@ -148,7 +161,7 @@ def decode_tiles(
                 decoders = [Decoder(own[index], t) for own, t in zip(parts, tables, strict=True)]
         for level in part:
             if level >= stop:
-                kept[level], parent = walk.decode_level(level, low, parent, decoders)
+                kept[level], parent = walk.decode_level(level, low, parent, sizes[level], decoders)
                 low = walk.finer(low, kept[level], level, sizes[level])
     return low, Latent(lowest, tuple(kept), (), size, unit)
 

@@ -87,6 +87,11 @@ class Grid:
         area, (height, width) = self.tiles[index].area(0), self.size
         return area.top > 0, area.left > 0, area.bottom < height, area.right < width
 
+    def tile_size(self, index: int, halvings: int) -> tuple[int, int]:
+        """Height and width of a tile's part of a state."""
+        area = self.tiles[index].area(halvings)
+        return area.bottom - area.top, area.right - area.left
+
     @property
     def levels(self) -> int:
         """Of all tiles."""

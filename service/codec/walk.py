@@ -19,12 +19,14 @@ from service.codec.arrays import Floats, Integers, Number, Shorts
 from service.codec.artifact import Model
 from service.codec.calibration import Calibrated, Calibration, Said
 from service.codec.clock import Clock
-from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
+from service.codec.coder_tables import Tables
+from service.codec.entropy import NO_CHECKS, Decoder
 from service.codec.errors import CorruptStreamError
 from service.codec.feedback import Feedback
-from service.codec.fitting import calibrate
+from service.codec.passes import chosen, take_pass
 from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, codes_chroma, place, select
-from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Sides, Steps, choose, dequantise, drafted, faded
+from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Sides, Steps, Values, dequantise, drafted, faded
+from service.codec.trellis import Trellis
 
 LOW, DETAILS = slice(0, 3), slice(3, 12)
 """The low-pass's and the details' bands, out of a level's twelve."""
@@ -61,6 +63,7 @@ class Walk:
         unit: Lattice units in a grey level.
         clock: Where time goes.
         inner: Sides of each tile where the picture goes on, and its flow runs across; by default none.
+        tied: Whether parities of bins are those of a trellis; never if lossless.
     """
 
     model: Model
@@ -70,6 +73,7 @@ class Walk:
     unit: int
     clock: Clock
     inner: Sequence[Sides] | None = None
+    tied: bool = True
 
     def tables(self) -> list[Tables]:
         """The coder's tables for each tile."""
@@ -80,10 +84,10 @@ class Walk:
         """How each tile's coarsest low-pass is quantised: the nearest bin, points in its middle."""
         deepest = max(self.levels - 1, 0)
         middle = np.full(3, 32, np.int32)
-        return [replace(steps.channels(LOW), outward=0, reach=middle) for steps in self._steps(deepest)]
+        return [replace(steps.channels(LOW), outward=0, reach=middle) for steps in self.steps(deepest)]
 
     def encode_level(
-        self, values: Floats, level: int, low: Floats, parent: ort.OrtValue | None
+        self, values: Floats, level: int, low: Floats, parent: ort.OrtValue | None, finer: tuple[int, int]
     ) -> tuple[Floats, ort.OrtValue | None, list[list[Said]]]:
         """Choose a level's bins.
 
@@ -92,16 +96,17 @@ class Walk:
             level: 0 is the finest.
             low: Low-pass of the level as the decoder has it, [N, 3, h, w].
             parent: What the prior of the coarser level handed on.
+            finer: Height and width of the state above the level.
 
         Returns:
             The details as the decoder will have them, what this level's prior hands on to the finer one, and what each
             pass of each tile has to say: for `write_level`.
         """
         with self.clock.room("prior"):
-            prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
+            prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit, finer)
         with self.clock.room("flow"):
             details, bins = integers(values), np.empty(values.shape, np.int32)
-        steps, tables = self._steps(level), self.tables()
+        steps, tables = self.steps(level), self.tables()
         with self.clock.room("flow"):
             feedback = self._feedback(details, level, steps)
         luma, chroma = ([own.channels([3 + c for c in chosen]) for own in steps] for chosen in (LUMA, CHROMA))
@@ -112,26 +117,30 @@ class Walk:
             with self.clock.room("flow"):
                 latents, own_steps = select(details, number), chroma if codes_chroma(number) else luma
                 shifts = np.zeros_like(latents) if feedback is None else feedback.shift(number)
-                each = zip(latents, shifts, own_steps, means, scales, tables, strict=True)
-                own = stacked([choose(*tile) for tile in each])
+                trellises = self._trellises(scales)
+                each = map(Values, latents, shifts, own_steps, means, scales, tables)
+                bins_of, wrong = zip(*map(chosen, each, trellises), strict=True)
+                own: Integers = stacked(bins_of)
                 if feedback is not None:
                     feedback.learn(number, own)
             for tile, kept in enumerate(said):
-                kept.append((own[tile], means[tile], scales[tile]))
+                trellis = trellises[tile]
+                checks = NO_CHECKS if trellis is None else trellis.checks
+                kept.append(Said(own[tile], means[tile], scales[tile], checks, wrong[tile]))
             place(bins, number, own)
             prior.learn(number, own)
         return *self._details(prior, bins, steps), said
 
     def draft_level(
-        self, values: Floats, level: int, low: Floats, parent: ort.OrtValue | None
+        self, values: Floats, level: int, low: Floats, parent: ort.OrtValue | None, finer: tuple[int, int]
     ) -> tuple[Floats, ort.OrtValue | None]:
         """Round a level's details as if bits cost nothing, lossy: as `encode_level`, without what passes have to say.
 
         Details that a decoder had come out as they were; no head of the prior runs, so it takes half as long.
         """
         with self.clock.room("prior"):
-            prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
-        steps = self._steps(level)
+            prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit, finer)
+        steps = self.steps(level)
         with self.clock.room("flow"):
             each = zip(integers(values), steps, strict=True)
             bins = stacked([drafted(tile, own.channels(DETAILS)) for tile, own in each])
@@ -144,14 +153,16 @@ class Walk:
         level: int,
         low: Floats,
         parent: ort.OrtValue | None,
+        finer: tuple[int, int],
         decoders: Sequence[Decoder],
     ) -> tuple[Floats, ort.OrtValue | None]:
         """Read a level's bins.
 
         Args:
-            level: As in `encode_level`, like `low` and `parent`.
+            level: As in `encode_level`, like `low`, `parent` and `finer`.
             low: As there.
             parent: As there.
+            finer: As there.
             decoders: One a tile; they give the symbols.
 
         Returns:
@@ -161,7 +172,7 @@ class Walk:
             CorruptStreamError: The words cannot have been written by an Encoder.
         """
         with self.clock.room("prior"):
-            prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit)
+            prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit, finer)
         bins = np.zeros((self.count, 9, *low.shape[2:]), np.int32)
         with self.clock.room("entropy"):
             each = zip(decoders, self.tables(), strict=True)
@@ -170,16 +181,21 @@ class Walk:
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("entropy"):
-                tiles = zip(decoders, calibrated, means, scales, strict=True)
+                tiles = zip(decoders, calibrated, means, scales, self._trellises(scales), strict=True)
                 own = stacked([take_pass(number, *tile) for tile in tiles])
             place(bins, number, own)
             prior.learn(number, own)
-        steps = self._steps(level)
+        steps = self.steps(level)
         for tile, own_steps in zip(bins, steps, strict=True):
             check_bins(tile, own_steps.channels(DETAILS))
         return self._details(prior, bins, steps)
 
-    def _steps(self, level: int) -> list[Steps]:
+    def _trellises(self, scales: Shorts) -> Sequence[Trellis | None]:
+        """How the bins of a pass are tied, [N, bands, rows, columns], for each tile; None: they are not."""
+        tied = self.tied and self.codes is not None
+        return [Trellis.of(own.ravel()) if tied else None for own in scales]
+
+    def steps(self, level: int) -> list[Steps]:
         """How the 12 bands of a level are quantised, for each tile."""
         t = self.model.tables
         if self.codes is None:
@@ -209,44 +225,13 @@ class Walk:
             if self.inner is not None and prior.level:
                 offsets = stacked([faded(own, sides) for own, sides in zip(offsets, self.inner, strict=True)])
             each = zip(bins, offsets, steps, strict=True)
-            return stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each]), handed_on
+            details = stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each])
+            return (details if prior.present.all() else details * prior.present), handed_on
 
     def finer(self, low: Floats, details: Floats, level: int, size: tuple[int, int]) -> Floats:
         """The inverse flow of a level: low-pass and details -> the finer low-pass, or planes, [N, 3, *size]."""
         with self.clock.room("flow"):
             return flow.inverse(low, details, self.model, level, self.unit, size)
-
-
-def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> None:
-    """Code one tile's level: its calibration and its passes."""
-    calibration = Calibration()
-    if encoder.calibrates:
-        calibration = calibrate(passes, size_of(passes), tables)
-        calibration.write(encoder, tables)
-    write_passes(encoder, passes, calibration, tables)
-
-
-def write_passes(encoder: Encoder, passes: Sequence[Said], calibration: Calibration, tables: Tables) -> None:
-    """Code the passes of one tile's level as a calibration corrects them."""
-    calibrated = Calibrated(calibration, size_of(passes), tables)
-    for number, (bins, means, scales) in enumerate(passes):
-        own_means, own_scales = calibrated.said(number, means, scales)
-        encoder.add(symbols_of(bins.ravel(), own_means.ravel(), own_scales.ravel(), tables))
-        calibrated.learn(number, bins, means)
-
-
-def take_pass(number: int, decoder: Decoder, calibrated: Calibrated, means: Shorts, scales: Shorts) -> Integers:
-    """Decode a pass of one tile, [bands, rows, columns]; `calibrated` learns it."""
-    own_means, own_scales = calibrated.said(number, means, scales)
-    bins = decoder.take(own_means.ravel(), own_scales.ravel()).reshape(means.shape)
-    calibrated.learn(number, bins, means)
-    return bins
-
-
-def size_of(passes: Sequence[Said]) -> tuple[int, int]:
-    """Rows and columns of the level that some passes make up: the second one lies at odd positions only."""
-    (even, *_), (odd, *_) = passes[:2]
-    return even.shape[1] + odd.shape[1], even.shape[2] + odd.shape[2]
 
 
 def integers(values: Floats) -> Integers:

@@ -6,20 +6,26 @@ pixels -> lattice -> tile (a picture of one tile), mosaic (of several) -> contai
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.codec import container, lattice, saturation
 from service.codec.arrays import Bytes8, Floats, Planes, Shorts
-from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, Header, crc32c
+from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, TIED, Header, crc32c
 from service.codec.images import Picture
 from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
-from service.codec.quantise import STEP_UNIT
+from service.codec.quantise import STEP_UNIT, choices
 from service.codec.steps import Analyse, Draft, Encode, Run
-from service.codec.walk import DETAILS, Latent
+from service.codec.tile_rows import Grid
+from service.codec.walk import DETAILS, Latent, Walk, integers
+
+DECODED_SHARE = 0.8
+"""A picture was decoded at this quality if the encoder has a choice for less than this share of the values it would
+have a choice for if they lay anywhere in their bins. Photographs: 1.3 and more; decoded ones 0.3 at most, 0.7 where
+much is clipped; 0.7 if decoded at a quality near by, which are taken for it."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,21 @@ class CodedPicture:
         parts: Of each tile, coarse to fine.
         pixels: [H, W, 3]; None if lossless.
         planes: [1, 3, H, W]; None where they were not asked for.
+        tied: Whether parities of bins are those of a trellis.
+        wrong: How many of them had to be made right.
     """
 
     parts: tuple[tuple[bytes, ...], ...]
     pixels: Bytes8 | None
     planes: Planes | None
+    tied: bool
+    wrong: int
+
+    def differences_from(self, pixels: Bytes8) -> int:
+        """Squared differences between what the decoder will show and some pixels, added up."""
+        assert self.pixels is not None
+        rows = zip(self.pixels, pixels, strict=True)
+        return sum(int(np.square(own.astype(np.int32) - other).sum()) for own, other in rows)
 
 
 def source_of(picture: Picture, unit: int, run: Run, alpha: bytes | None, keep: bool = False) -> Source:
@@ -81,13 +97,57 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
     picture, latent = source.picture, source.latent()
     pixels, size = picture.pixels, latent.size
     if code is None:
-        return _written(source, code, _coded(latent, code, picture.grey, run, keep=False), run)
+        return _written(source, code, _coded(latent, code, picture.grey, run, keep=False, tied=False), run)
     # Overshoot matters where the picture is saturated; what an encoder met before comes from pixels.
     clipped = code <= saturation.LAST_CODE and not source.of_stream and bool(saturation.saturated(pixels).any())
-    coded = _coded(latent, code, picture.grey, run, keep=clipped)
+    coded = _lossy(latent, code, picture, run, keep=clipped)
     if clipped and (planes := _recovered(coded, pixels, code, latent.unit, picture.grey, run)) is not None:
-        coded = _coded(_analyse(_part_of(planes), size, latent.unit, run), code, picture.grey, run, keep=False)
+        coded = _lossy(_analyse(_part_of(planes), size, latent.unit, run), code, picture, run, keep=False)
     return _written(source, code, coded, run)
+
+
+def _lossy(latent: Latent | PictureLatent, code: int, picture: Picture, run: Run, keep: bool) -> CodedPicture:
+    """Code a picture, tied unless that changes more of what was decoded before.
+
+    One that a decoder had, but for a bin here and there, is to keep the others. Where making a parity right does not
+    put right what was wrong, networks read it, and bins change all around. Above quality 90 bins do not survive the
+    rounding of pixels in any case.
+
+    Args:
+        latent: What is coded.
+        code: Quality code.
+        picture: What it should look like.
+        run: What runs.
+        keep: As in `_coded`.
+    """
+    if code > saturation.LAST_CODE:
+        return _coded(latent, code, picture.grey, run, keep, tied=False)
+    tied = _coded(latent, code, picture.grey, run, keep, tied=True)
+    if not tied.wrong or not _is_decoded(latent, code, run):
+        return tied
+    free = _coded(latent, code, picture.grey, run, keep, tied=False)
+    return min(tied, free, key=lambda coded: coded.differences_from(picture.pixels))
+
+
+def _is_decoded(latent: Latent | PictureLatent, code: int, run: Run) -> bool:
+    """Whether nearly all values lie where a decoder would have put them at this quality."""
+    choice = expected_64 = 0
+    for level, details in _all_details(latent):
+        steps = Walk(run.model, [code], 1, level + 1, latent.unit, run.clock).steps(level)[0].channels(DETAILS)
+        found = choices(integers(details[0]), steps)
+        choice, expected_64 = choice + found[0], expected_64 + found[1]
+    return 64 * choice < DECODED_SHARE * expected_64
+
+
+def _all_details(latent: Latent | PictureLatent) -> Iterator[tuple[int, Floats]]:
+    """Each level but the finest, if there are several, and its details, [1, 9, h, w], of a tile at a time."""
+    if isinstance(latent, Latent):
+        yield from list(enumerate(latent.details))[1 if len(latent.details) > 1 else 0 :]
+        return
+    grid = Grid(latent.size)
+    for level in range(1, grid.levels):
+        for tile in grid.tiles:
+            yield level, latent.details(level, tile)
 
 
 def _recovered(coded: CodedPicture, pixels: Bytes8, code: int, unit: int, grey: bool, run: Run) -> Planes | None:
@@ -106,7 +166,7 @@ def write_as_is(source: Source, read: Callable[[Area], Floats], code: int, run: 
     """Code planes in a source's place, lossy; no value is taken for a bound.
 
     Args:
-        source: What else is written, and the size.
+        source: What they should look like, and what else is written.
         read: Planes of an area, [1, 3, h, w], on the lossy lattice.
         code: Quality code.
         run: What runs.
@@ -115,7 +175,7 @@ def write_as_is(source: Source, read: Callable[[Area], Floats], code: int, run: 
         The stream, the pixels it decodes to and the planes behind them.
     """
     latent = _analyse(read, source.picture.pixels.shape[:2], lattice.LOSSY_UNIT, run)
-    coded = _coded(latent, code, source.picture.grey, run, keep=True)
+    coded = _lossy(latent, code, source.picture, run, keep=True)
     assert coded.planes is not None
     return *_written(source, code, coded, run), coded.planes
 
@@ -125,19 +185,22 @@ def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) ->
     pixels = picture.pixels if coded.pixels is None else coded.pixels
     with run.clock.room("image"):
         crc = crc32c(pixels.data)
-    header = Header(_flags(picture, code), run.model.id, pixels.shape[1], pixels.shape[0], code or 0, crc)
+    header = Header(_flags(picture, code, coded.tied), run.model.id, pixels.shape[1], pixels.shape[0], code or 0, crc)
     extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
     sections = container.layout(header)
     payloads = [coded.parts[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
     return container.write(header, payloads), pixels
 
 
-def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool) -> CodedPicture:
-    """Code a picture; keep: with its planes, those of several tiles in 16 bits."""
+def _coded(
+    latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool, tied: bool
+) -> CodedPicture:
+    """Code a picture; keep: with its planes, those of several tiles in 16 bits; tied: as in `encode_tiles`."""
     shown = functools.partial(_shown, unit=latent.unit, grey=grey, run=run)
     if isinstance(latent, Latent):
-        tile = run.step(Encode(run.model, latent, code))
-        return CodedPicture((tile.parts,), None if tile.planes is None else shown(tile.planes), tile.planes)
+        tile = run.step(Encode(run.model, latent, code, tied))
+        pixels = None if tile.planes is None else shown(tile.planes)
+        return CodedPicture((tile.parts,), pixels, tile.planes, tied, tile.wrong)
     pixels = np.empty((*latent.size, 3), np.uint8)
     planes = np.empty((1, 3, *latent.size), np.int16) if keep else None
 
@@ -147,8 +210,8 @@ def _coded(latent: Latent | PictureLatent, code: int | None, grey: bool, run: Ru
         if planes is not None:
             planes[:, :, top:bottom] = saturation.shorts(rows)
 
-    parts = encode_picture(latent, code, run, show)
-    return CodedPicture(parts, None if code is None else pixels, planes)
+    parts, wrong = encode_picture(latent, code, run, show, tied)
+    return CodedPicture(parts, None if code is None else pixels, planes, tied, wrong)
 
 
 def _drafted(latent: Latent | PictureLatent, code: int, run: Run) -> Planes:
@@ -174,8 +237,8 @@ def _part_of(planes: Planes) -> Callable[[Area], Floats]:
     return lambda area: area.of(planes).astype(np.float32)
 
 
-def _flags(picture: Picture, code: int | None) -> int:
-    flags = (LOSSLESS if code is None else 0) | (GREY if picture.grey else 0)
+def _flags(picture: Picture, code: int | None, tied: bool) -> int:
+    flags = (LOSSLESS if code is None else 0) | (GREY if picture.grey else 0) | (TIED if tied else 0)
     flags |= (ICC if picture.icc else 0) | (EXIF if picture.exif else 0)
     return flags | (ALPHA if picture.alpha is not None else 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from service import codec
 from service.codec import container
-from service.codec.container import ALPHA, GREY, ICC, LOSSLESS, Header
+from service.codec.container import ALPHA, GREY, ICC, LOSSLESS, TIED, Header
 from service.codec.lowest import LOW_TABLES
 from tests.codec.samples import picture_of, put_together, rich_of, take_apart
 
@@ -90,6 +90,14 @@ CASES: dict[str, tuple[Callable[[Victim], bytes], type[codec.BijouError]]] = {
     ),
     "lossless with a quality code": (
         lambda v: put_together(dataclasses.replace(v.header, flags=LOSSLESS, code=7), v.payloads),
+        codec.CorruptStreamError,
+    ),
+    "lossless bins that are tied": (
+        lambda v: put_together(dataclasses.replace(v.header, flags=LOSSLESS | TIED, code=0), v.payloads),
+        codec.CorruptStreamError,
+    ),
+    "tied bins called free": (
+        lambda v: put_together(dataclasses.replace(v.header, flags=v.header.flags & ~TIED), v.payloads),
         codec.CorruptStreamError,
     ),
     "a flag without its section": (

@@ -22,7 +22,8 @@ from service.codec.calibration import (
     corrected,
     features_of,
 )
-from service.codec.entropy import Decoder, Encoder, Tables, symbols_of
+from service.codec.coder_tables import Tables, symbols_of
+from service.codec.entropy import Decoder, Encoder
 from service.codec.errors import CorruptStreamError
 from service.codec.prior import PASSES, PHASES, bands_of, codes_chroma, phase_of
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service import codec
 from service.codec import container, lattice
-from service.codec.container import ALPHA, EXIF, GREY, ICC, LAST_CODE, LOSSLESS, Header
+from service.codec.container import ALPHA, EXIF, GREY, ICC, LAST_CODE, LOSSLESS, TIED, Header
 from tests.codec.samples import LIMITS, picture_of, put_together, rich_of, take_apart
 
 MODEL_ID = "0123456789abcdef"
@@ -41,7 +41,7 @@ def test_numbers_of_another_form_are_refused(damaged):
 
 @settings(max_examples=60)
 @given(
-    flags=st.integers(0, 31),
+    flags=st.integers(0, 63).filter(lambda flags: not (flags & LOSSLESS and flags & TIED)),
     width=st.integers(1, 32_768),
     height=st.integers(1, 1_500),
     code=st.integers(0, LAST_CODE),
@@ -165,7 +165,14 @@ def test_another_version_is_not_a_stream(stream, models, version):
 
 
 @pytest.mark.parametrize(
-    "change", [{"flags": 32}, {"flags": 128}, {"code": LAST_CODE + 1}, {"flags": LOSSLESS, "code": 1}]
+    "change",
+    [
+        {"flags": 64},
+        {"flags": 128},
+        {"code": LAST_CODE + 1},
+        {"flags": LOSSLESS, "code": 1},
+        {"flags": LOSSLESS | TIED, "code": 0},
+    ],
 )
 def test_values_the_version_does_not_define_are_refused(stream, models, change):
     header, payloads = take_apart(stream)

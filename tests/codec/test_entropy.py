@@ -9,24 +9,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
-from service.codec.container import LAST_CODE
-from service.codec.entropy import (
-    BIN_LIMIT,
+from service.codec.coder_tables import (
     COST_UNIT,
     ESCAPE_COST,
     PRECISION_BITS,
-    Decoder,
-    Encoder,
     Tables,
     alike,
     make_table_sets,
     make_tables,
-    shortest,
+    part_of,
     symbols_of,
 )
+from service.codec.container import LAST_CODE
+from service.codec.entropy import BIN_LIMIT, Decoder, Encoder, shortest
+from service.codec.trellis import Trellis
 
 SCALES = 2
 HALVES = (2, 2, 40)
+PARITY_PRICES = np.array([[100, 600], [200, 400], [256, 256]], np.int16)
 
 
 def small_tables() -> Tables:
@@ -40,7 +40,7 @@ def small_tables() -> Tables:
         starts.append(len(frequencies))
     choice = np.array([[0, 1, 1, 1, 1], [2] * 5], np.int16)
     prices = np.rint((PRECISION_BITS - np.log2(frequencies)) * COST_UNIT).astype(np.int16)
-    return make_tables(np.array(frequencies, np.uint32), np.array(starts, np.int64), choice, prices)
+    return make_tables(np.array(frequencies, np.uint32), np.array(starts, np.int64), choice, prices, PARITY_PRICES)
 
 
 TABLES = small_tables()
@@ -117,7 +117,7 @@ def test_the_rate_is_the_cross_entropy_of_the_shipped_tables(models: codec.Model
         index = rng.choice(len(mass) - 1, count, p=mass[:-1] / mass[:-1].sum())
         bits -= float(np.log2(mass[index]).sum())
         means = np.zeros(count, np.int16)
-        bins = (index - tables.halves[table]).astype(np.int32)
+        bins = (index - tables.whole.halves[table]).astype(np.int32)
         encoder.add(symbols_of(bins, means, np.full(count, scale, np.int16), tables))
     assert len(encoder.words()) * 8 == pytest.approx(bits, rel=0.002)
 
@@ -178,7 +178,7 @@ def test_an_endless_escape_is_damage(monkeypatch):
     decoder = Decoder(b"", TABLES)
     monkeypatch.setattr(decoder, "_bit", lambda: 0)
     with pytest.raises(codec.CorruptStreamError, match="escape is too long"):
-        decoder._escaped(2)
+        decoder._escaped(2, 1)
 
 
 def test_costs_are_what_coding_takes():
@@ -195,14 +195,66 @@ def test_a_bin_outside_its_table_costs_the_escape_and_more():
     assert above == below == PRECISION_BITS * COST_UNIT + ESCAPE_COST > inside
 
 
+def test_the_part_of_a_table_keeps_its_proportions_and_its_sum():
+    frequencies = np.array([1, 3, 100, 2**23, 50, 3, 1, 7])
+    frequencies[3] += 2**PRECISION_BITS - frequencies.sum()
+    odd, even = part_of(frequencies, 1), part_of(frequencies, 0)
+    assert odd.sum() == even.sum() == 2**PRECISION_BITS
+    # Residuals -3 ... 3 and the escape: -3, -1, 1, 3 are odd.
+    expected = np.array([1, 100, 50, 1, 7]) / 159
+    np.testing.assert_allclose(odd / 2**PRECISION_BITS, expected, atol=1e-6)
+    assert even.argmax() == 1
+    assert (even >= 1).all()
+
+
+@given(seed=st.integers(0, 20), count=st.integers(0, 300))
+def test_checks_come_back_from_the_others_parities(seed, count):
+    """Residuals beyond the tables as well: escapes of checks say only what their parity leaves open."""
+    rng = np.random.default_rng(seed)
+    scales = rng.integers(0, SCALES, count).astype(np.int16)
+    trellis = Trellis.of(rng.integers(0, 40, count).astype(np.int16))
+    means = rng.integers(-40, 41, count).astype(np.int16)
+    bins = np.rint(rng.standard_cauchy(count) * 9).clip(-BIN_LIMIT, BIN_LIMIT).astype(np.int32)
+    bins[trellis.checks] += (bins[trellis.checks] ^ trellis.parities(bins)) & 1
+    encoder = Encoder(TABLES)
+    encoder.add(symbols_of(bins, means, scales, TABLES), trellis.checks)
+    decoder = Decoder(encoder.words(), TABLES)
+    np.testing.assert_array_equal(decoder.take(means, scales, trellis), bins)
+
+
+def test_a_check_saves_what_its_parity_would_have_cost():
+    count = 4000
+    means, scales = np.zeros(count, np.int16), np.ones(count, np.int16)
+    trellis = Trellis.of(np.full(count, 40, np.int16))
+    bins = np.random.default_rng(1).integers(-30, 31, count).astype(np.int32)
+    bins[trellis.checks] += (bins[trellis.checks] ^ trellis.parities(bins)) & 1
+    sizes = []
+    for checks in (trellis.checks, trellis.checks[:0]):
+        encoder = Encoder(TABLES)
+        encoder.add(symbols_of(bins, means, scales, TABLES), checks)
+        sizes.append(8 * len(encoder.words()))
+    odd = sum(2 ** max(0, 16 - abs(r)) for r in range(-39, 40, 2)) / 2**PRECISION_BITS
+    saved = -np.log2(np.where(bins[trellis.checks] & 1, odd, 1 - odd)).sum()
+    assert sizes[1] - sizes[0] == pytest.approx(saved, rel=0.01)
+
+
+def test_parities_cost_what_the_table_and_the_whole_mean_say():
+    means, scales = np.array([0, 8, -8, 16, 2], np.int16), np.zeros(5, np.int16)
+    even, odd = TABLES.parity_costs(means, scales)
+    assert even.tolist() == [100, 600, 600, 100, 200]
+    assert odd.tolist() == [600, 100, 100, 600, 400]
+
+
 def test_sets_share_models_and_differ_in_their_choice():
     starts = np.cumsum([0] + [2 * half + 2 for half in HALVES]).astype(np.int64)
     frequencies = np.concatenate([np.full(2 * half + 2, 2**PRECISION_BITS // (2 * half + 2)) for half in HALVES])
     for first, last in pairwise(starts):
         frequencies[first] += 2**PRECISION_BITS - frequencies[first:last].sum()
     choices = np.stack([TABLES.choice, TABLES.choice[::-1]])
-    one, other = make_table_sets(frequencies.astype(np.uint32), starts, choices, np.zeros(starts[-1], np.int16))
-    assert one.models is other.models
+    one, other = make_table_sets(
+        frequencies.astype(np.uint32), starts, choices, np.zeros(starts[-1], np.int16), PARITY_PRICES
+    )
+    assert one.whole is other.whole
     bins, means = np.array([1, -30, 0], np.int32), np.zeros(3, np.int16)
     for tables, scale in ((one, 1), (other, 0)):
         scales = np.full(3, scale, np.int16)

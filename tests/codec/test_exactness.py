@@ -66,14 +66,14 @@ def test_a_batch_of_two_through_the_flow_is_each_by_itself(level, unit, models):
 def test_a_batch_of_two_through_the_prior_is_each_by_itself(level, codes, models):
     model = models.default
     unit = lattice.LOSSLESS_UNIT if codes is None else lattice.LOSSY_UNIT
-    rng = np.random.default_rng(level)
+    rng, finer = np.random.default_rng(level), (25, 36)
     low = np.concatenate([lattice.to_planes(pixels_of(13, 18, seed), unit) for seed in (1, 2)])
     bins = np.rint(rng.laplace(size=(2, 9, 13, 18)) * 3).astype(np.int32)
     singles = [
-        LevelPrior(model, low[i : i + 1], None, level, None if codes is None else codes[i : i + 1], unit)
+        LevelPrior(model, low[i : i + 1], None, level, None if codes is None else codes[i : i + 1], unit, finer)
         for i in range(2)
     ]
-    batch = LevelPrior(model, low, None, level, codes, unit)
+    batch = LevelPrior(model, low, None, level, codes, unit, finer)
     for number in range(PASSES):
         means, scales = batch.said(number)
         own = select(bins, number)

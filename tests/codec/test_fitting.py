@@ -8,10 +8,11 @@ import pytest
 from service import codec
 from service.codec.arrays import Integers, Shorts
 from service.codec.calibration import Calibration, Said
-from service.codec.entropy import Encoder, Tables
+from service.codec.coder_tables import Tables
+from service.codec.entropy import NO_CHECKS, Encoder
 from service.codec.fitting import SAMPLE, calibrate, solved
+from service.codec.passes import write_passes
 from service.codec.prior import PASSES, bands_of, codes_chroma, phase_of
-from service.codec.walk import write_passes
 
 SIZE = (120, 90)
 
@@ -27,7 +28,7 @@ def passes_of(bins: Integers, means: Shorts, scales: Shorts) -> list[Said]:
     for number in range(PASSES):
         (row, column), bands = phase_of(number), list(bands_of(number))
         own = np.s_[bands, row::2, column::2]
-        passes.append((bins[own], means[own], scales[own]))
+        passes.append(Said(bins[own], means[own], scales[own], NO_CHECKS, 0))
     return passes
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service import codec
-from service.codec.entropy import Decoder, Encoder, Symbols
+from service.codec.coder_tables import Symbols
+from service.codec.entropy import NO_CHECKS, Decoder, Encoder
 from service.codec.lowest import CHANNELS, decode_lowest, encode_lowest
 
 
@@ -26,7 +28,7 @@ def test_bins_come_back(size, spread, models):
 class Recorder(Encoder):
     """Keeps what it is asked to code."""
 
-    def add(self, symbols: Symbols) -> None:
+    def add(self, symbols: Symbols, checks: NDArray[np.intp] = NO_CHECKS) -> None:
         self.residuals = [*getattr(self, "residuals", []), symbols.residuals]
 
 

@@ -7,8 +7,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
-from service.codec.entropy import Tables
-from service.codec.quantise import FADE, STATE_LIMIT, STEP_UNIT, Steps, choose, dequantise, drafted, faded, quantise
+from service.codec.coder_tables import Tables
+from service.codec.quantise import (
+    FADE,
+    STATE_LIMIT,
+    STEP_UNIT,
+    Steps,
+    Values,
+    choose,
+    dequantise,
+    drafted,
+    faded,
+    quantise,
+)
 
 NOTHING = np.zeros(1, np.int32)
 IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, NOTHING, NOTHING, NOTHING)
@@ -39,7 +50,7 @@ def chosen(
     latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, scale: int, shift: int = 0
 ) -> NDArray[np.int32]:
     means, scales = (np.full(latent.shape, value, np.int16) for value in (mean, scale))
-    return choose(latent, np.full(latent.shape, shift, np.int32), steps, means, scales, tables)
+    return choose(Values(latent, np.full(latent.shape, shift, np.int32), steps, means, scales, tables))
 
 
 @given(

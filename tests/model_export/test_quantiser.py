@@ -1,6 +1,7 @@
 """quantiser: the float twin chooses bins and points as the codec's integer quantiser does."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from model_export.flow.multilevel import MultilevelFlow
 from model_export.model import TAPS_KEPT, CodecModel
 from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, logistic_bits
 from model_export.quantiser import (
+    CHOICE_STRENGTHS,
     FEEDBACK_SIDE,
     FIRST_POSITION,
     LAST_POSITION,
     OUTWARD,
+    STRENGTH_STEPS,
     Feedback,
+    choice_strength,
     choose_bins,
     feedback_kernels,
     impulse,
@@ -26,12 +30,12 @@ from model_export.quantiser import (
     spread,
     synthesis,
 )
-from model_export.tables import parametric, prices, table_layout
-from service.codec.entropy import make_tables
+from model_export.tables import parametric, parity_prices, prices, table_layout
+from service.codec.coder_tables import make_tables
 from service.codec.feedback import KERNEL_BITS
 from service.codec.feedback import Feedback as CodecFeedback
 from service.codec.prior import PASSES, bands_of, select
-from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, choose, dequantise
+from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, Values, choose, dequantise
 
 WIDTH = 400
 """Lattice units of a step."""
@@ -42,7 +46,8 @@ def tables():
     frequencies, layout = parametric(table_layout()), table_layout()
     starts = np.cumsum([0] + [len(f) for f in frequencies]).astype(np.int64)
     costs = np.concatenate([prices(f) for f in frequencies]).astype(np.int16)
-    return make_tables(np.concatenate(frequencies).astype(np.uint32), starts, layout.choice[0], costs)
+    parities = np.stack([parity_prices(f) for f in frequencies]).astype(np.int16)
+    return make_tables(np.concatenate(frequencies).astype(np.uint32), starts, layout.choice[0], costs, parities)
 
 
 def steps_of(weight: float, shift: int) -> Steps:
@@ -61,7 +66,7 @@ def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, sh
     latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
     means, scales = (np.full(latent.shape, value, np.int16) for value in (eighths, scale))
     moved = np.full(latent.shape, lean * WIDTH // 32, np.int32)
-    exact = choose(latent, moved, steps_of(weight, shift), means, scales, tables)
+    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables))
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
@@ -130,6 +135,13 @@ def test_the_twin_feeds_back_what_the_codec_does(models):
 def test_the_shift_grows_from_nothing_to_its_limit():
     shift = outward_shift(torch.tensor([0.0, 1.0, 2.5, 4.0, 8.0]))
     assert shift.tolist() == pytest.approx([0, 0, OUTWARD / 2, OUTWARD, OUTWARD])
+
+
+def test_distortion_counts_less_where_steps_are_small():
+    fine, coarse = (math.log2(step) for step in STRENGTH_STEPS)
+    strength = choice_strength(torch.tensor([-1.0, fine, (fine + coarse) / 2, coarse, 9.0]))
+    low, high = CHOICE_STRENGTHS
+    assert strength.tolist() == pytest.approx([low, low, (low + high) / 2, high, high])
 
 
 @torch.no_grad()

@@ -1,0 +1,93 @@
+"""writer: lossy streams are tied, but for those of pictures that would lose by it what a decoder gave them."""
+
+import numpy as np
+import pytest
+
+from service import codec
+from service.codec import container, lattice, saturation, writer
+from service.codec.clock import Clock
+from service.codec.container import code_of
+from service.codec.steps import DIRECT, Run
+from tests.codec.samples import Pixels, pixels_of, psnr_db
+
+TALL, WIDE = (160, 136), (96, 1056)
+
+
+@pytest.fixture
+def run(models: codec.ModelSet) -> Run:
+    return Run(models.default, DIRECT, Clock())
+
+
+def is_tied(stream: bytes) -> bool:
+    return container.read_header(stream, codec.Limits())[0].tied
+
+
+def written(pixels: Pixels, quality: float, run: Run) -> tuple[bytes, Pixels]:
+    source = writer.source_of(codec.Picture(pixels), lattice.LOSSY_UNIT, run, None)
+    return writer.write_stream(source, code_of(quality), run)
+
+
+def soft(size: tuple[int, int]) -> Pixels:
+    """A picture without saturated pixels."""
+    pixels = (40 + pixels_of(*size).astype(np.int32) * 170 // 255).astype(np.uint8)
+    assert not saturation.saturated(pixels).any()
+    return pixels
+
+
+@pytest.mark.parametrize(("quality", "tied"), [(1, True), (60, True), (90, True), (90.125, False), (99, False)])
+def test_streams_are_tied_up_to_quality_90(quality, tied, run):
+    assert is_tied(written(pixels_of(64, 48), quality, run)[0]) == tied
+
+
+def test_lossless_streams_are_not_tied(models):
+    assert not is_tied(codec.encode(codec.Picture(pixels_of(20, 30)), models.default, codec.Target(quality=100)).stream)
+
+
+@pytest.mark.parametrize(("size", "quality"), [(TALL, 15), (TALL, 55), (TALL, 85), (WIDE, 15), (WIDE, 55)], ids=str)
+def test_a_picture_decoded_from_a_free_stream_gives_it_again(size, quality, run, monkeypatch):
+    pixels = soft(size)
+    with monkeypatch.context() as patch:
+        patch.setattr(saturation, "LAST_CODE", -1)
+        stream, decoded = written(pixels, quality, run)
+    assert not is_tied(stream)
+    again, shown = written(decoded, quality, run)
+    np.testing.assert_array_equal(shown, decoded)
+    assert again == stream
+
+
+@pytest.mark.parametrize("size", [TALL, WIDE], ids=["one tile", "two"])
+def test_a_decoded_picture_that_was_touched_keeps_its_other_bins(size, run):
+    """A spot painted over: networks read it, so tied bins would change all around."""
+    _, decoded = written(soft(size), 60, run)
+    touched = decoded.copy()
+    touched[40:48, 40:48] = 90
+    stream, shown = written(touched, 60, run)
+    assert not is_tied(stream)
+    latent = writer.source_of(codec.Picture(touched), lattice.LOSSY_UNIT, run, None).latent()
+    tied = writer._coded(latent, code_of(60), False, run, keep=False, tied=True).pixels
+    assert tied is not None
+    assert psnr_db(shown, touched) > psnr_db(tied, touched) + 3
+    _, again = written(shown, 60, run)
+    assert psnr_db(again, shown) > 50
+
+
+def test_other_pictures_are_not_taken_for_decoded_ones(run):
+    for quality in (5, 30, 60, 90):
+        for pixels in (soft(TALL), pixels_of(*TALL)):
+            source = writer.source_of(codec.Picture(pixels), lattice.LOSSY_UNIT, run, None)
+            assert not writer._is_decoded(source.latent(), code_of(quality), run)
+            _, decoded = writer.write_stream(source, code_of(quality), run)
+            again = writer.source_of(codec.Picture(decoded), lattice.LOSSY_UNIT, run, None)
+            assert writer._is_decoded(again.latent(), code_of(quality), run)
+
+
+def test_tied_streams_are_smaller_at_equal_distortion(run, monkeypatch):
+    """At the same quality they lose a little more and cost less; along the curve of free ones they gain."""
+    pixels = soft((256, 256))
+    with monkeypatch.context() as patch:
+        patch.setattr(saturation, "LAST_CODE", -1)
+        free = [written(pixels, quality, run) for quality in (66, 68, 70, 72)]
+    stream, shown = written(pixels, 70, run)
+    assert is_tied(stream)
+    sizes, decibels = [len(own) for own, _ in free], [psnr_db(pixels, own) for _, own in free]
+    assert len(stream) < 0.98 * np.interp(psnr_db(pixels, shown), decibels, sizes)
