@@ -75,7 +75,7 @@ class Trellis:
 
     def registers(self, bins: Integers) -> Integers:
         """Parities of all bins as a register has them, [GROUPS, WIDTH, chains]: those of checks as they must be."""
-        odd = at(bins & 1, self.places, 0)
+        odd = self.odd(bins)
         added = np.bitwise_xor.reduce(odd[:, :-1] * TAPS[:-1, None].astype(np.int32), axis=1)
         register = np.zeros(odd.shape[2], np.int32)
         for group, own in enumerate(added):
@@ -84,7 +84,6 @@ class Trellis:
             register >>= 1  # the check makes the last bit 0
         return odd
 
-
-def at(values: Integers, places: NDArray[np.intp], missing: int) -> Integers:
-    """Values at some places; `missing` where there is none."""
-    return np.where(places < 0, np.int32(missing), values[places])
+    def odd(self, bins: Integers) -> Integers:
+        """1 for odd bins, 0 for even ones and where there is none, [GROUPS, WIDTH, chains]."""
+        return np.where(self.places < 0, np.int32(0), bins[self.places] & 1)

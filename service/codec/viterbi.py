@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.codec.arrays import Integers
 from service.codec.quantise import Values, moves
-from service.codec.trellis import REGISTER_BITS, TAPS, WIDTH, Trellis, at
+from service.codec.trellis import REGISTER_BITS, TAPS, WIDTH, Trellis
 
 IMPOSSIBLE = 2**28
 """A cost that no path has."""
@@ -31,7 +31,7 @@ def tied(bins: Integers, values: Values, trellis: Trellis) -> tuple[Integers, in
         Bins, [C, H, W], and how many checks were wrong.
     """
     flat = bins.ravel()
-    odd, known = at(flat & 1, trellis.places, 0), trellis.places >= 0
+    odd, known = trellis.odd(flat), trellis.places >= 0
     mistaken = ((trellis.registers(flat) != odd) & known)[:, -1]
     wrong = np.flatnonzero(mistaken.any(0))
     if not wrong.size:
