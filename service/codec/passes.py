@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from service.codec.arrays import Integers, Shorts
 from service.codec.calibration import Calibrated, Calibration, Said
+from service.codec.choice import Values, choose
 from service.codec.coder_tables import Tables, symbols_of
 from service.codec.entropy import Decoder, Encoder
 from service.codec.fitting import calibrate
-from service.codec.quantise import Values, choose
 from service.codec.trellis import Trellis
 from service.codec.viterbi import tied
 

@@ -1,13 +1,11 @@
-"""Latent <-> bins: uniform scalar quantisation with a rate-aware choice between two bins.
+"""Latent <-> bins: uniform scalar quantisation.
 
 The only lossy room. Everything is integer: steps in 1/64 lattice unit, shifts in 1/64 bin, offsets in 1/256 bin.
-The encoder may take the next bin towards 0 instead of the nearest one where the bits it saves are worth the
-distortion, but only for values nearer to 0 than a bin's reach: a reconstruction point is clipped into the part of
-its bin where the encoder has no choice, less a margin that the rounding of pixels to 8 bits seldom crosses, so that
-quantising it again gives the same bin whatever the bits.
+The encoder may take another bin than the nearest one (`choice`), but only for values nearer to 0 than a bin's reach: a
+reconstruction point is clipped into the part of its bin where the encoder has no choice, less a margin that the
+rounding of pixels to 8 bits seldom crosses, so that quantising it again gives the same bin whatever the bits.
 
-Sources: R. Gray and D. Neuhoff, "Quantization", IEEE Trans. Inf. Theory 44(6), 1998; K. Ramchandran and M. Vetterli,
-"Rate-Distortion Optimal Fast Thresholding with Complete JPEG/MPEG Decoder Compatibility", 1994.
+Source: R. Gray and D. Neuhoff, "Quantization", IEEE Trans. Inf. Theory 44(6), 1998.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
-from service.codec.coder_tables import COST_UNIT, Tables
 
 STEP_UNIT = 64
 """Steps are integers in 1/STEP_UNIT of a lattice unit."""
@@ -32,9 +29,6 @@ FADE = 4
 """Samples from the sides of a tile at which offsets are whole."""
 WEIGHT_UNIT = 16
 """Weights are integers in 1/WEIGHT_UNIT bit: distortion in 1/2**16 squared bin times weight is in 1/2**20 bit."""
-
-MOVE_LIMIT = 2**20
-"""Largest |cost| of a move, in 1/256 bit."""
 
 Sides = tuple[bool, bool, bool, bool]
 """Something for each side: top, left, bottom, right."""
@@ -70,36 +64,6 @@ class Steps:
         return Steps(self.width[chosen], self.outward, self.reach[chosen], self.margin[chosen], self.weight[chosen])
 
 
-@dataclass(frozen=True)
-class Values:
-    """The values of a pass, and what their bins cost.
-
-    Attributes:
-        latent: [C, H, W], lattice units, |value| <= STATE_LIMIT.
-        shift: How far off the best values lie for errors around them, in lattice units, likewise; they count in
-            distortion, not in which bins there are to choose from.
-        steps: Of these channels.
-        means: What the prior says of each bin, in 1/8 bin, [C, H, W].
-        scales: Its scale index, likewise.
-        tables: The entropy coder's, for the bits of a bin.
-    """
-
-    latent: Integers
-    shift: Integers
-    steps: Steps
-    means: Shorts
-    scales: Shorts
-    tables: Tables
-
-    def prices(self, bins: Integers, places: NDArray[np.intp]) -> Integers:
-        """What bins cost at some places, in 1/256 bit."""
-        return self.tables.costs(bins, self.means.ravel()[places], self.scales.ravel()[places])
-
-    def pull(self, places: NDArray[np.intp], width: Integers) -> NDArray[np.int64]:
-        """The shift at some places, in 1/256 bin; width: of each one's bins."""
-        return self.shift.ravel()[places].astype(np.int64) * (256 * STEP_UNIT) // width
-
-
 def quantise(latent: Integers, steps: Steps) -> Integers:
     """Number the nearest bin of each latent value.
 
@@ -110,7 +74,7 @@ def quantise(latent: Integers, steps: Steps) -> Integers:
     Returns:
         sign(latent) * floor(|latent| / width + 1/2).
     """
-    return _rounded(latent, steps.column, steps.column // 2)
+    return rounded(latent, steps.column, steps.column // 2)
 
 
 def beyond_dead_zone(latent: Integers, steps: Steps) -> NDArray[np.bool_]:
@@ -123,16 +87,16 @@ def beyond_dead_zone(latent: Integers, steps: Steps) -> NDArray[np.bool_]:
 
 def expected(latent: Integers, width: Integers) -> Integers:
     """What the bins of some details will probably be, with a dead zone; width: of each one's bins."""
-    return _rounded(latent, width, width * EXPECTED_ROUNDING // 64)
+    return rounded(latent, width, width * EXPECTED_ROUNDING // 64)
 
 
 def drafted(latent: Integers, steps: Steps) -> Integers:
     """Bins of details by rounding alone, with a small dead zone that no reconstruction point lies in, [C, H, W]."""
     rounding = np.maximum(steps.reach, DRAFT_ROUNDING)[:, None, None]
-    return _rounded(latent, steps.column, steps.column * rounding // 64)
+    return rounded(latent, steps.column, steps.column * rounding // 64)
 
 
-def _rounded(latent: Integers, width: Integers, rounding: Integers) -> Integers:
+def rounded(latent: Integers, width: Integers, rounding: Integers) -> Integers:
     """Bins of a width, rounded up where less than `rounding` is missing, in 1/64 lattice unit."""
     magnitude = (np.abs(latent) * STEP_UNIT + rounding) // width
     return np.where(latent < 0, -magnitude, magnitude)
@@ -144,76 +108,6 @@ def points(bins: Integers, width: Integers, outward: int) -> Integers:
     magnitude = (np.abs(bins) * width + shift + STEP_UNIT // 2) // STEP_UNIT
     signed: Integers = np.where(bins < 0, -magnitude, magnitude)
     return signed
-
-
-def choose(values: Values) -> Integers:
-    """Choose the bin of each latent value: the nearest, or the next one towards 0 if that pays, [C, H, W]."""
-    steps, bins = values.steps, quantise(values.latent, values.steps)
-    if not steps.weight.any():
-        return bins
-    flat, outward = bins.ravel(), 4 * steps.outward
-    place = np.flatnonzero(flat)
-    channel = place // bins[0].size
-    width, magnitude = steps.width[channel], np.abs(flat[place])
-    position = _position(values.latent.ravel()[place], magnitude, width)
-    movable = position < -4 * steps.reach[channel]
-    place, position, channel, width = place[movable], position[movable], channel[movable], width[movable]
-    near = flat[place]
-    sign = np.sign(near)
-    far = near - sign
-    position = position + sign * values.pull(place, width)
-    point = np.where(far == 0, 0, outward) - 256
-    worth = (outward - point) * (2 * position - outward - point) * steps.weight[channel]
-    saved = values.prices(near, place) - values.prices(far, place)
-    flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)
-    return bins
-
-
-def choices(latent: Integers, steps: Steps) -> tuple[int, int]:
-    """How many of some values, [C, H, W], the encoder has a choice for, and how many if they lay anywhere, by 64.
-
-    Only values count whose nearest bins are not 0.
-    """
-    magnitude = np.abs(quantise(latent, steps))
-    movable = (magnitude > 0) & (_position(latent, magnitude, steps.column) < -4 * steps.reach[:, None, None])
-    return int(movable.sum()), int(np.count_nonzero(magnitude, axis=(1, 2)) @ (32 - steps.reach))
-
-
-def _position(latent: Integers, magnitude: Integers, width: Integers) -> Integers:
-    """How far out of the middle of the bin of a magnitude some values lie, in 1/256 bin."""
-    position: Integers = (np.abs(latent) * STEP_UNIT - magnitude * width) * 256 // width
-    return position
-
-
-def moves(bins: Integers, values: Values, places: NDArray[np.intp]) -> tuple[Integers, Integers]:
-    """What it costs to take one of a bin's neighbours in its place, and which of the two costs less.
-
-    Args:
-        bins: What `choose` gave, flat.
-        values: What it was given.
-        places: Of some of the bins.
-
-    Returns:
-        Costs in 1/256 bit, distortion included, within ±MOVE_LIMIT, and 1 or -1: towards which bin. No bin that the
-        encoder has no choice in costs less than nothing, so that what was decoded stays as it is.
-    """
-    steps, channel = values.steps, places // values.latent[0].size
-    latent, chosen = values.latent.ravel()[places], bins[places]
-    width, weight, sign = steps.width[channel], steps.weight[channel].astype(np.int64), np.where(latent < 0, -1, 1)
-    nearest = np.abs(_rounded(latent, width, width // 2))
-    settled = (nearest == 0) | (_position(latent, nearest, width) >= -4 * steps.reach[channel])
-    magnitude = chosen * sign
-    off = _position(latent, magnitude, width) + sign * values.pull(places, width)
-    price, lost = values.prices(chosen, places), np.square(off - 4 * steps.outward * np.sign(magnitude))
-    costs = []
-    for step in (1, -1):
-        moved = magnitude + step
-        more = np.square(off - 256 * step - 4 * steps.outward * np.sign(moved)) - lost
-        worth = more * weight // (2**20 // COST_UNIT)
-        dearer = values.prices((sign * moved).astype(np.int32), places) - price
-        costs.append(np.where(settled, np.maximum(worth + np.maximum(dearer, 0), 0), worth + dearer))
-    cost = np.minimum(*costs).clip(-MOVE_LIMIT, MOVE_LIMIT).astype(np.int32)
-    return cost, np.where(costs[0] < costs[1], sign, -sign).astype(np.int32)
 
 
 def faded(offsets: Shorts, inner: Sides) -> Shorts:

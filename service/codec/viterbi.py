@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers
-from service.codec.quantise import Values, moves
+from service.codec.choice import Values, moves
 from service.codec.trellis import REGISTER_BITS, TAPS, WIDTH, Trellis
 
 IMPOSSIBLE = 2**28

@@ -18,6 +18,7 @@ from service.codec import flow
 from service.codec.arrays import Floats, Integers, Number, Shorts
 from service.codec.artifact import Model
 from service.codec.calibration import Calibrated, Calibration, Said
+from service.codec.choice import Values
 from service.codec.clock import Clock
 from service.codec.coder_tables import Tables
 from service.codec.entropy import NO_CHECKS, Decoder
@@ -25,7 +26,7 @@ from service.codec.errors import CorruptStreamError
 from service.codec.feedback import Feedback
 from service.codec.passes import chosen, take_pass
 from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, codes_chroma, place, select
-from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Sides, Steps, Values, dequantise, drafted, faded
+from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Sides, Steps, dequantise, drafted, faded
 from service.codec.trellis import Trellis
 
 LOW, DETAILS = slice(0, 3), slice(3, 12)

@@ -13,11 +13,12 @@ import numpy as np
 
 from service.codec import container, lattice, saturation
 from service.codec.arrays import Bytes8, Floats, Planes, Shorts
+from service.codec.choice import choices
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, TIED, Header, crc32c
 from service.codec.images import Picture
 from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
-from service.codec.quantise import STEP_UNIT, choices
+from service.codec.quantise import STEP_UNIT
 from service.codec.steps import Analyse, Draft, Encode, Run
 from service.codec.tile_rows import Grid
 from service.codec.walk import DETAILS, Latent, Walk, integers

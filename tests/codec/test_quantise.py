@@ -7,19 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
+from service.codec.choice import Values, choose
 from service.codec.coder_tables import Tables
-from service.codec.quantise import (
-    FADE,
-    STATE_LIMIT,
-    STEP_UNIT,
-    Steps,
-    Values,
-    choose,
-    dequantise,
-    drafted,
-    faded,
-    quantise,
-)
+from service.codec.quantise import FADE, STATE_LIMIT, STEP_UNIT, Steps, dequantise, drafted, faded, quantise
 
 NOTHING = np.zeros(1, np.int32)
 IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, NOTHING, NOTHING, NOTHING)

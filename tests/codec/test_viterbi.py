@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from service import codec
+from service.codec.choice import MOVE_LIMIT, Values, choose, moves
 from service.codec.coder_tables import Tables
-from service.codec.quantise import MOVE_LIMIT, STEP_UNIT, Steps, Values, choose, dequantise, moves
+from service.codec.quantise import STEP_UNIT, Steps, dequantise
 from service.codec.trellis import GROUPS, WIDTH, Trellis
 from service.codec.viterbi import IMPOSSIBLE, cheapest, tied
 

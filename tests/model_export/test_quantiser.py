@@ -31,11 +31,12 @@ from model_export.quantiser import (
     synthesis,
 )
 from model_export.tables import parametric, parity_prices, prices, table_layout
+from service.codec.choice import Values, choose
 from service.codec.coder_tables import make_tables
 from service.codec.feedback import KERNEL_BITS
 from service.codec.feedback import Feedback as CodecFeedback
 from service.codec.prior import PASSES, bands_of, select
-from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, Values, choose, dequantise
+from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, dequantise
 
 WIDTH = 400
 """Lattice units of a step."""
