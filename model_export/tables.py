@@ -34,7 +34,7 @@ from model_export.quantiser import (
 from service.codec import lattice
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, Symbols, Tables
+from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, Symbols, Tables, left_of
 from service.codec.container import LAST_CODE
 from service.codec.entropy import NO_CHECKS, Encoder, without
 from service.codec.feedback import KERNEL_BITS
@@ -130,9 +130,7 @@ def prices(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def parity_prices(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
     """Cost of residuals being even and odd in a table, in 1/256 bit; escapes may be either."""
-    inside = frequencies[:-1]
-    middle = len(inside) // 2
-    return prices(np.array([inside[(middle + parity) % 2 :: 2].sum() + frequencies[-1] for parity in (0, 1)]))
+    return prices(np.array([left_of(frequencies, parity).sum() for parity in (0, 1)]))
 
 
 def parametric(layout: TableLayout) -> Frequencies:

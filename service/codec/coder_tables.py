@@ -122,13 +122,18 @@ def _models(frequencies: list[NDArray[np.int64]]) -> tuple[object, ...]:
     return tuple(constriction.stream.model.Categorical(own, perfect=False) for own in asked)
 
 
+def left_of(frequencies: NDArray[np.int64], parity: int) -> NDArray[np.int64]:
+    """Frequencies of a table's residuals of a parity, and of its escape."""
+    half = len(frequencies) // 2 - 1
+    return np.append(frequencies[(half + parity) % 2 : -1 : 2], frequencies[-1])
+
+
 def part_of(frequencies: NDArray[np.int64], parity: int) -> NDArray[np.int64]:
     """Frequencies of one table if only residuals of a parity and the escape are possible.
 
     Each is scaled to the new sum and rounded down, but not to 0; the largest, the first of them, takes what is missing.
     """
-    half = len(frequencies) // 2 - 1
-    left = np.append(frequencies[(half + parity) % 2 : -1 : 2], frequencies[-1])
+    left = left_of(frequencies, parity)
     scaled: NDArray[np.int64] = np.maximum((left << PRECISION_BITS) // left.sum(), 1)
     scaled[scaled.argmax()] += (1 << PRECISION_BITS) - scaled.sum()
     return scaled

@@ -71,18 +71,17 @@ class Trellis:
 
     def parities(self, bins: Integers) -> Integers:
         """The parities of the checks that the other bins of the pass, flat, leave them; in the order of `checks`."""
-        return self.registers(bins)[:, -1].ravel()[self._order]
+        return self.asked(self.odd(bins)).ravel()[self._order]
 
-    def registers(self, bins: Integers) -> Integers:
-        """Parities of all bins as a register has them, [GROUPS, WIDTH, chains]: those of checks as they must be."""
-        odd = self.odd(bins)
-        added = np.bitwise_xor.reduce(odd[:, :-1] * TAPS[:-1, None].astype(np.int32), axis=1)
-        register = np.zeros(odd.shape[2], np.int32)
+    def asked(self, odd: Integers) -> Integers:
+        """Parities of the checks, [GROUPS, chains], that bins as `odd` gives them ask for; their own are not read."""
+        added: Integers = np.bitwise_xor.reduce(odd[:, :-1] * TAPS[:-1, None].astype(np.int32), axis=1)
+        register, asked = np.zeros(odd.shape[2], np.int32), np.empty_like(added)
         for group, own in enumerate(added):
             register ^= own
-            odd[group, -1] = register & 1
+            asked[group] = register & 1
             register >>= 1  # the check makes the last bit 0
-        return odd
+        return asked
 
     def odd(self, bins: Integers) -> Integers:
         """1 for odd bins, 0 for even ones and where there is none, [GROUPS, WIDTH, chains]."""

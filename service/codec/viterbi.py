@@ -32,7 +32,7 @@ def tied(bins: Integers, values: Values, trellis: Trellis) -> tuple[Integers, in
     """
     flat = bins.ravel()
     odd, known = trellis.odd(flat), trellis.places >= 0
-    mistaken = ((trellis.registers(flat) != odd) & known)[:, -1]
+    mistaken = (trellis.asked(odd) != odd[:, -1]) & known[:, -1]
     wrong = np.flatnonzero(mistaken.any(0))
     if not wrong.size:
         return bins, 0

@@ -110,7 +110,7 @@ class Walk:
         steps, tables = self.steps(level), self.tables()
         with self.clock.room("flow"):
             feedback = self._feedback(details, level, steps)
-        luma, chroma = ([own.channels([3 + c for c in chosen]) for own in steps] for chosen in (LUMA, CHROMA))
+        luma, chroma = ([own.channels([3 + c for c in bands]) for own in steps] for bands in (LUMA, CHROMA))
         said: list[list[Said]] = [[] for _ in steps]
         for number in range(PASSES):
             with self.clock.room("prior"):

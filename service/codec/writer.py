@@ -133,9 +133,9 @@ def _lossy(latent: Latent | PictureLatent, code: int, picture: Picture, run: Run
 def _is_decoded(latent: Latent | PictureLatent, code: int, run: Run) -> bool:
     """Whether nearly all values lie where a decoder would have put them at this quality."""
     choice = expected_64 = 0
+    walk = Walk(run.model, [code], 1, lattice.levels_of(*latent.size), latent.unit, run.clock)
     for level, details in _all_details(latent):
-        steps = Walk(run.model, [code], 1, level + 1, latent.unit, run.clock).steps(level)[0].channels(DETAILS)
-        found = choices(integers(details[0]), steps)
+        found = choices(integers(details[0]), walk.steps(level)[0].channels(DETAILS))
         choice, expected_64 = choice + found[0], expected_64 + found[1]
     return 64 * choice < DECODED_SHARE * expected_64
 
