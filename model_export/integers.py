@@ -154,11 +154,10 @@ class ExactConv(Exactable):
         scale = torch.exp2(self.shifts(total)).to(self.weight.dtype).view(-1, 1, 1, 1)
         return round_through(self.weight * scale) / scale
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Convolve x [N, inputs, H, W] with `weight`, by default the float one."""
-        return F.conv2d(
-            x, self.weight if weight is None else weight, None, self.stride, self.kernel // 2 if self.stride == 1 else 0
-        )
+    def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """Convolve x [N, inputs, H, W] with `weight`, by default the float one; add a bias, [outputs]."""
+        padding = self.kernel // 2 if self.stride == 1 else 0
+        return F.conv2d(x, self.weight if weight is None else weight, bias, self.stride, padding)
 
 
 class ConditionTable(Exactable):
@@ -236,9 +235,10 @@ class ExactSum(Exactable):
     def forward(self, inputs: list[Tensor], condition: Tensor) -> Tensor:
         """Add everything up. In exact mode inputs lie on the activation grid."""
         weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None] * len(self.convs)
-        result = self.table(condition)
-        for conv, x, weight in zip(self.convs, inputs, weights, strict=True):
-            result = conv(x, weight) + result
+        terms = [conv(x, weight) for conv, x, weight in zip(self.convs, inputs, weights, strict=True)]
+        result = self.table(condition).to(terms[0].dtype)  # in mixed precision nothing is promoted and narrowed again
+        for term in terms:
+            result = term + result
         return result
 
 
@@ -290,4 +290,4 @@ class ByteLayer(Exactable):
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] -> [N, outputs, H, W]."""
         weight, bias = self.integer_parts() if self.exact else (None, self.bias)
-        return self.byte(self.conv(x, weight) + bias[:, None, None])
+        return self.byte(self.conv(x, weight, bias))

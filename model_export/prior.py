@@ -233,7 +233,7 @@ class Prior(Exactable):
 def by_phase(features: Tensor) -> list[Tensor]:
     """Features [N, C, H, W], H and W even -> those of each phase, four of [N, C, H/2, W/2]."""
     cells = [half.unbind(4) for half in features.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unbind(3)]
-    return [cells[row][column] for row, column in PHASES]
+    return [cells[row][column].contiguous(memory_format=torch.channels_last) for row, column in PHASES]
 
 
 def logistic_bits(value: Tensor, mean: Tensor, log2_scale: Tensor) -> Tensor:
