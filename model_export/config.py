@@ -38,7 +38,7 @@ class ModelConfig:
     Attributes:
         name: Name a client asks for (`model=`).
         levels: Most levels a picture is split into.
-        coupling_channels: Hidden width of the coupling nets.
+        coupling_channels: Hidden width of the coupling net.
         fine: The finest level's prior.
         middle: That of the next level.
         coarse: That of all coarser levels. Together they have a twelfth of the finest's coefficients, and at low rates

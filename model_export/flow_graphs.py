@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from model_export.flow import colour
-from model_export.flow.coupling import OUTPUT_BITS, OUTPUT_LIMIT, Coupling, CouplingNet
+from model_export.flow.coupling import OUTPUT_BITS, OUTPUT_LIMIT, Coupling
 from model_export.flow.multilevel import MultilevelFlow
 from model_export.graph_builder import Graph
 from model_export.integers import ACTIVATION_BITS
-from service.codec.prior import CHROMA, LUMA
 
 GraphTap = tuple[str, str, str | None]
 """Coarse and fine fraction of a tap and its whole part, if it has one."""
@@ -63,7 +62,7 @@ def interleave(graph: Graph, low: str, high: str, axis: int) -> str:
 
 
 class FlowGraph(Graph):
-    """What the forward and the inverse graph share: conditions, colour, coupling nets."""
+    """What the forward and the inverse graph share: conditions, colour, coupling."""
 
     def __init__(self, name: str, flow: MultilevelFlow) -> None:
         super().__init__(name)
@@ -80,8 +79,7 @@ class FlowGraph(Graph):
         chosen = self.add("MatMul", self.rung, self.constant(self.flow.scales.double()))
         scale, gain = self.split(chosen, [1, 1])
         units = 2.0**ACTIVATION_BITS
-        self.scale = self.planes(self.add("Mul", self.add("Mul", scale, backwards), self.constant(units)))
-        self.double_scale = self.add("Mul", self.scale, self.constant(2.0))
+        self.scale = self.planes(self.add("Mul", self.add("Mul", scale, backwards), self.constant(2 * units)))
         self.gain = self.planes(self.add("Mul", gain, forwards))
         finest = (self.slice(self.rung, 1, row, row + 1) for row in range(0, self.flow.rungs, self.flow.levels))
         self.gate = self.planes(self.add("Add", *finest))
@@ -102,25 +100,15 @@ class FlowGraph(Graph):
         """Row of a table [rungs, C] chosen by rung: [N, C, 1, 1]."""
         return self.planes(self.add("MatMul", self.rung, self.constant(table)))
 
-    def net(self, net: CouplingNet, x: str) -> str:
-        """A coupling net's output in lattice units, rounded."""
-        hidden = self.activation(self.sum(net.first, [x], self.rung))
+    def told(self, coupling: Coupling, details: str) -> str:
+        """What the coupling step adds to the low-pass, in lattice units, rounded."""
+        net = coupling.update
+        hidden = self.activation(self.sum(net.first, [self.read(details, self.scale)], self.rung))
         raw = self.sum(net.last, [hidden], self.rung)
         value = self.clip(
             self.add("Mul", raw, self.constant(16.0 * 2.0**-ACTIVATION_BITS)), -OUTPUT_LIMIT, OUTPUT_LIMIT
         )
         return self.add("Round", self.add("Mul", self.grid(value, OUTPUT_BITS), self.gain))
-
-    def chroma_step(self, coupling: Coupling, low: str, details: str, sign: str) -> str:
-        """Chroma details less, or plus, what luma details and low-pass foretell."""
-        luma, chroma = (
-            self.add("Gather", details, self.constant([*LUMA]), axis=1),
-            self.add("Gather", details, self.constant([*CHROMA]), axis=1),
-        )
-        known = self.cat(self.read(luma, self.double_scale), self.read(low, self.scale))
-        chroma = self.add(sign, chroma, self.net(coupling.chroma, known))
-        lumas, chromas = self.split(luma, [1] * 3), self.split(chroma, [2] * 3)
-        return self.cat(*(part for pair in zip(lumas, chromas, strict=True) for part in pair))
 
     def known(self, details: str) -> str:
         """Details, 0 where an odd side has none."""
@@ -149,10 +137,8 @@ def forward_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     low, high = lifting_steps(g, g.slice(x, 2, 0, step=2), g.slice(x, 2, 1, step=2), 2, rows, "Add", g.rows)
     ll, lh = lifting_steps(g, g.slice(low, 3, 0, step=2), g.slice(low, 3, 1, step=2), 3, columns, "Add", g.columns)
     hl, hh = lifting_steps(g, g.slice(high, 3, 0, step=2), g.slice(high, 3, 1, step=2), 3, columns, "Add", g.columns)
-    coupling = flow.coupling
-    details = g.known(g.add("Sub", g.cat(lh, hl, hh), g.net(coupling.predict, g.read(ll, g.scale))))
-    ll = g.add("Add", ll, g.net(coupling.update, g.read(details, g.double_scale)))
-    details = g.known(g.chroma_step(coupling, ll, details, "Sub"))
+    details = g.known(g.cat(lh, hl, hh))
+    ll = g.add("Add", ll, g.told(flow.coupling, details))
     g.output(ll, "low", ["N", 3, "h", "w"])
     g.output(details, "details", ["N", 9, "h", "w"])
     return g.model()
@@ -163,10 +149,8 @@ def inverse_graph(flow: MultilevelFlow) -> onnx.ModelProto:
     g = FlowGraph("inverse", flow)
     low, details = g.input("low", ["N", 3, "h", "w"]), g.input("details", ["N", 9, "h", "w"])
     g.prepare()
-    coupling = flow.coupling
-    details = g.known(g.chroma_step(coupling, low, g.known(details), "Add"))
-    ll = g.add("Sub", low, g.net(coupling.update, g.read(details, g.double_scale)))
-    details = g.add("Add", details, g.net(coupling.predict, g.read(ll, g.scale)))
+    details = g.known(details)
+    ll = g.add("Sub", low, g.told(flow.coupling, details))
     rows, columns = g.taps
     lh, hl, hh = g.split(details, [3, 3, 3])
     low = interleave(g, *lifting_steps(g, ll, lh, 3, columns, "Sub", g.columns), 3)

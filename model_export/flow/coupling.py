@@ -1,16 +1,14 @@
-"""Details <-> details less what the low-pass foretells: additive coupling steps, each a small exact net.
+"""Low-pass <-> low-pass and what its details tell of it: an additive coupling step, a small exact net.
 
-    details        -= P(low)
-    low            += U(details)
-    chroma details -= C(luma details, low)
+    low += U(details)
 
-Each net reads integers normalised by the level's low-pass gain, and what it gives is scaled back and rounded to
-the lattice, so every step is undone by the same sum with the other sign.
+The net reads integers normalised by the level's low-pass gain, and what it gives is scaled back and rounded to
+the lattice, so the step is undone by the same sum with the other sign. Steps that foretell details from the low-pass
+or chroma from luma are not worth their time: the prior's means and dequantisers do that (docs/log.md).
 
 Source: L. Dinh, D. Krueger, Y. Bengio, "NICE: Non-linear Independent Components Estimation", 2014.
 """
 
-import torch
 from torch import Tensor
 
 from model_export.flow.colour import Rounding
@@ -52,51 +50,28 @@ class CouplingNet(Exactable):
 
 
 class Coupling(Exactable):
-    """The three coupling steps of a level."""
+    """The coupling step of a level."""
 
     def __init__(self, hidden: int, rungs: int) -> None:
         super().__init__()
-        self.predict = CouplingNet(3, hidden, 9, rungs)
         self.update = CouplingNet(9, hidden, 3, rungs)
-        self.chroma = CouplingNet(6, hidden, 6, rungs)
 
     def read(self, x: Tensor, scale: Tensor) -> Tensor:
-        """Lattice values as activations: x * scale, clipped; scale turns them into 1/16 of normalised grey levels."""
+        """Lattice values as activations: x * scale, clipped; scale gives eighths of normalised grey levels."""
         scaled = (x * scale).clamp(-TOP, TOP)
         return grid_through(scaled, ACTIVATION_BITS) if self.exact else scaled
 
-    def forward(
-        self, low: Tensor, details: Tensor, rung: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
-    ) -> tuple[Tensor, Tensor]:
-        """low [N, 3, H, W], details [N, 9, H, W] -> the same, coupled.
+    def forward(self, details: Tensor, rung: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding) -> Tensor:
+        """details [N, 9, H, W] -> what is added to the low-pass, [N, 3, H, W].
 
-        scale and gain [N, 1, 1, 1] turn lattice units into 1/16 normalised grey levels and normalised grey levels
+        scale and gain [N, 1, 1, 1] turn lattice units into eighths of normalised grey levels, and these levels
         into lattice units.
         """
-        details = details - rounding(self.predict(self.read(low, scale), rung) * gain)
-        low = low + rounding(self.update(self.read(details, scale * 2), rung) * gain)
-        luma, chroma = of_colours(details, False), of_colours(details, True)
-        known = torch.cat([self.read(luma, scale * 2), self.read(low, scale)], 1)
-        return low, weave(luma, chroma - rounding(self.chroma(known, rung) * gain))
-
-    def inverse(
-        self, low: Tensor, details: Tensor, rung: Tensor, scale: Tensor, gain: Tensor, rounding: Rounding
-    ) -> tuple[Tensor, Tensor]:
-        """Undo `forward`."""
-        luma, chroma = of_colours(details, False), of_colours(details, True)
-        known = torch.cat([self.read(luma, scale * 2), self.read(low, scale)], 1)
-        details = weave(luma, chroma + rounding(self.chroma(known, rung) * gain))
-        low = low - rounding(self.update(self.read(details, scale * 2), rung) * gain)
-        return low, details + rounding(self.predict(self.read(low, scale), rung) * gain)
-
-
-def weave(luma: Tensor, chroma: Tensor) -> Tensor:
-    """Three luma and six chroma channels -> nine in band order."""
-    return torch.cat([luma.unflatten(1, (3, 1)), chroma.unflatten(1, (3, 2))], 2).flatten(1, 2)
+        return rounding(self.update(self.read(details, scale), rung) * gain)
 
 
 def of_colours(details: Tensor, chroma: bool) -> Tensor:
-    """The six chroma or the three luma channels of nine in band order: the reverse of `weave`."""
+    """The six chroma or the three luma channels of nine in band order."""
     return by_colour(details, chroma).flatten(1, 2)
 
 

@@ -46,7 +46,7 @@ class MultilevelFlow(Exactable):
 
     Args:
         levels: Number of levels; each has parameters of its own on each lattice.
-        hidden: Hidden channels of the coupling nets.
+        hidden: Hidden channels of the coupling net.
     """
 
     scales: Tensor
@@ -72,7 +72,7 @@ class MultilevelFlow(Exactable):
         chosen = rung @ self.scales
         gate = rung[:, :: self.levels].sum(1)[:, None, None, None]
         lean = (colour.LEAN * rung[:, 0])[:, None, None, None]
-        scale = (chosen[:, :1] / unit[:, None])[:, :, None, None]
+        scale = (2 * chosen[:, :1] / unit[:, None])[:, :, None, None]
         gain = (chosen[:, 1:] * unit[:, None])[:, :, None, None]
         return gate, lean, scale, gain
 
@@ -88,11 +88,11 @@ class MultilevelFlow(Exactable):
         gate, lean, scale, gain = self.conditions(rung, unit)
         floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
         low, details = self.wavelet(colour.forward(x, gate, lean, floor), rung, rounding)
-        return self.coupling(low, details, rung, scale, gain, rounding)
+        return low + self.coupling(details, rung, scale, gain, rounding), details
 
     def inverse(self, low: Tensor, details: Tensor, rung: Tensor, unit: Tensor, rounded: bool) -> Tensor:
         """Undo one level."""
         gate, lean, scale, gain = self.conditions(rung, unit)
         floor, rounding = (floor_through, round_through) if rounded else (identity, identity)
-        low, details = self.coupling.inverse(low, details, rung, scale, gain, rounding)
+        low = low - self.coupling(details, rung, scale, gain, rounding)
         return colour.inverse(self.wavelet.inverse(low, details, rung, rounding), gate, lean, floor)

@@ -21,8 +21,8 @@ from service.codec.quantise import Sides
 from service.codec.steps import Run
 
 HALO = 8
-"""Samples of a level's low-pass and details, on all sides, that decide what the flow makes of them: 4 for the lifting
-steps, 3 for the coupling nets."""
+"""Samples of a level's low-pass and details, on all sides, that decide what the flow makes of them, or more: 4 for the
+lifting steps, 1 for the coupling net."""
 
 Row = tuple[Floats, list[Bytes8 | None]]
 """A row of tiles of one state, [1, 3, h, W], and what the priors of its tiles' coarser level handed on."""
