@@ -38,7 +38,7 @@ OUTWARD = 0.125
 """Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
 RATE_DISTORTION = 8.656
 """6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
-CHOICE_STRENGTHS = (0.25, 0.5)
+CHOICE_STRENGTHS = (0.35, 0.5)
 """Share of RATE_DISTORTION that weighs distortion when the encoder chooses between two bins, at STRENGTH_STEPS."""
 STRENGTH_STEPS = (3.0, 72.0)
 """Base steps in grey levels: the share grows with the step's logarithm in between, and stays beyond."""
@@ -211,7 +211,8 @@ def choose_bins(
 ) -> Tensor:
     """The nearest bin, or the next one towards 0 where the bits it saves are worth the distortion.
 
-    Only values below the points a bin may be decoded to are moved, so a decoded value always finds its own bin again.
+    As the encoder chooses for pictures that no decoder made: values below the middle of their bin may be moved
+    (service.codec.choice).
 
     Args:
         value: In units of the step.
@@ -228,8 +229,7 @@ def choose_bins(
     worth = weight * ((best - far).square() - (best - near).square())
     now, then = bits(sign * torch.stack([nearest, lower]))
     saved = now - then
-    movable = (nearest > 0) & (magnitude - nearest < outward - OUTWARD)
-    return sign * torch.where(movable & (saved > worth), lower, nearest)
+    return sign * torch.where((magnitude < nearest) & (saved > worth), lower, nearest)
 
 
 def reconstruct(latent: Tensor, step: Tensor, bins: Tensor, offset: Tensor, outward: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Latent values and what their bins cost -> the bins an encoder takes: rate-aware, with some bins left to choice.
 
 The encoder may take the next bin towards 0 instead of the nearest one where the bits it saves are worth the distortion,
-but only for values nearer to 0 than a bin's reach (`quantise`). No decoder knows of it. Everything is integer.
+but only for values below the middle of their bin. No decoder knows of it. Of a picture that a decoder may have made it
+leaves alone what lies where decoders put values: no nearer to 0 than a bin's reach (`quantise`). Everything is integer.
 
 Source: K. Ramchandran and M. Vetterli, "Rate-Distortion Optimal Fast Thresholding with Complete JPEG/MPEG Decoder
 Compatibility", IEEE Trans. Image Processing 3(5), 1994.
@@ -34,6 +35,7 @@ class Values:
         means: What the prior says of each bin, in 1/8 bin, [C, H, W].
         scales: Its scale index, likewise.
         tables: The entropy coder's, for the bits of a bin.
+        held: Whether the encoder leaves alone what a decoder may have put where it lies.
     """
 
     latent: Integers
@@ -42,10 +44,15 @@ class Values:
     means: Shorts
     scales: Shorts
     tables: Tables
+    held: bool
 
     def prices(self, bins: Integers, places: NDArray[np.intp]) -> Integers:
         """What bins cost at some places, in 1/256 bit."""
         return self.tables.costs(bins, self.means.ravel()[places], self.scales.ravel()[places])
+
+    def least(self, channel: NDArray[np.intp]) -> Integers:
+        """From where on out of the middle of its bin a value of a channel has no choice, in 1/256 bin."""
+        return -4 * self.held * self.steps.reach[channel]
 
     def pull(self, places: NDArray[np.intp], width: Integers) -> NDArray[np.int64]:
         """The shift at some places, in 1/256 bin; width: of each one's bins."""
@@ -62,7 +69,7 @@ def choose(values: Values) -> Integers:
     channel = place // bins[0].size
     width, magnitude = steps.width[channel], np.abs(flat[place])
     position = _position(values.latent.ravel()[place], magnitude, width)
-    movable = position < -4 * steps.reach[channel]
+    movable = position < values.least(channel)
     place, position, channel, width = place[movable], position[movable], channel[movable], width[movable]
     near = flat[place]
     sign = np.sign(near)
@@ -91,7 +98,7 @@ def moves(bins: Integers, values: Values, places: NDArray[np.intp]) -> tuple[Int
     latent, chosen = values.latent.ravel()[places], bins[places]
     width, weight, sign = steps.width[channel], steps.weight[channel].astype(np.int64), np.where(latent < 0, -1, 1)
     nearest = np.abs(rounded(latent, width, width // 2))
-    settled = (nearest == 0) | (_position(latent, nearest, width) >= -4 * steps.reach[channel])
+    settled = (nearest == 0) | (_position(latent, nearest, width) >= values.least(channel))
     magnitude = chosen * sign
     off = _position(latent, magnitude, width) + sign * values.pull(places, width)
     price, lost = values.prices(chosen, places), np.square(off - 4 * steps.outward * np.sign(magnitude))

@@ -143,8 +143,9 @@ class Decoder:
             for table, first, last in groups:
                 half = alphabets.halves[table]
                 part = self._coder.decode(alphabets.models[table], last - first) * stride - half
-                for position in np.nonzero(part > half)[0]:
-                    part[position] = self._escaped(half, stride)
+                if part[part.argmax()] > half:  # there are thousands of groups and next to no escapes
+                    for position in np.flatnonzero(part > half):
+                        part[position] = self._escaped(half, stride)
                 ordered[first:last] = part
         except (AssertionError, ValueError) as error:
             raise CorruptStreamError("the coded words are invalid; the stream is damaged") from error

@@ -99,6 +99,7 @@ class Place:
         inner: Sides where the picture goes on.
         finer: Height and width of the state above the level.
         tied: Whether parities of bins are those of a trellis; never if lossless.
+        held: As in `Walk`; decoders do not read it.
     """
 
     model: Model
@@ -110,11 +111,13 @@ class Place:
     inner: Sides
     finer: tuple[int, int]
     tied: bool = True
+    held: bool = True
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness, level, sizes and whether bins are tied, not the code."""
-        return self.model.id, self.unit, self.code is None, self.level, self.low.shape, self.finer, self.tied
+        """Model, lattice, losslessness, level, sizes and how bins are chosen, not the code."""
+        sizes = self.low.shape, self.finer
+        return self.model.id, self.unit, self.code is None, self.level, sizes, self.tied, self.held
 
     @property
     def pixels(self) -> int:
@@ -142,7 +145,7 @@ class _AtPlace(Step[R]):
 def _walk(places: Sequence[Place], clock: Clock) -> Walk:
     a = places[0]
     codes, inner = codes_of([p.code for p in places]), [p.inner for p in places]
-    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner, a.tied)
+    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner, a.tied, a.held)
 
 
 @dataclass(frozen=True, eq=False)

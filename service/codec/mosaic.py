@@ -93,7 +93,7 @@ def _area_of(state: Floats, area: Area) -> Floats:
 
 
 def encode_picture(
-    latent: PictureLatent, code: int | None, run: Run, show: Show, tied: bool = True
+    latent: PictureLatent, code: int | None, run: Run, show: Show, tied: bool = True, held: bool = True
 ) -> tuple[tuple[tuple[bytes, ...], ...], int]:
     """Code a picture.
 
@@ -103,6 +103,7 @@ def encode_picture(
         run: What runs.
         show: Takes the planes the decoder will have; not called if lossless.
         tied: Whether parities of bins are those of a trellis; never if lossless.
+        held: As in `Walk`.
 
     Returns:
         The parts of each tile, and how many parities had to be made right.
@@ -120,7 +121,7 @@ def encode_picture(
 
     def encode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         finer = grid.tile_size(index, level)
-        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index), finer, tied)
+        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index), finer, tied, held)
         details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, grid.tiles[index])))
         with run.clock.room("entropy"):
             writers[index].add(level, said)

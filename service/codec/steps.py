@@ -118,23 +118,25 @@ class _OfLatent(Step[R]):
 
 @dataclass(frozen=True, eq=False)
 class Encode(_OfLatent[CodedTile]):
-    """Latent of a tile -> its parts at a quality code, None: lossless; tied: as in `tile.encode_tiles`."""
+    """Latent of a tile -> its parts at a quality code, None: lossless; tied, held: as in `tile.encode_tiles`."""
 
     op: ClassVar[str] = "encode"
     code: int | None
     tied: bool = True
+    held: bool = True
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness, size and whether bins are tied, not the code."""
-        return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size, self.tied
+        """Model, lattice, losslessness, size and how bins are chosen, not the code."""
+        return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size, self.tied, self.held
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[CodedTile]:
         """As in Step."""
         latent = _merged([s.latent for s in steps])
         first = steps[0]
-        return encode_tiles(latent, first.model, codes_of([s.code for s in steps]), clock, tied=first.tied)
+        codes = codes_of([s.code for s in steps])
+        return encode_tiles(latent, first.model, codes, clock, tied=first.tied, held=first.held)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,6 +62,7 @@ def encode_tiles(
     clock: Clock,
     make_encoder: Callable[[Tables], Encoder] = Encoder,
     tied: bool = True,
+    held: bool = True,
 ) -> list[CodedTile]:
     """Code N tiles.
 
@@ -72,8 +73,9 @@ def encode_tiles(
         clock: Where time goes.
         make_encoder: What collects the symbols of a part.
         tied: Whether parities of bins are those of a trellis; never if lossless.
+        held: As in `Walk`.
     """
-    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock, tied=tied)
+    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock, tied=tied, held=held)
     tables, steps, sizes = walk.tables(), walk.low_steps(), lattice.sizes_of(*latent.size)
     bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
     low, parent = rebuild_lows(bins, steps), None

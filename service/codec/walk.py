@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class Walk:
         clock: Where time goes.
         inner: Sides of each tile where the picture goes on, and its flow runs across; by default none.
         tied: Whether parities of bins are those of a trellis; never if lossless.
+        held: Whether the encoder leaves alone what a decoder may have put where it lies.
     """
 
     model: Model
@@ -75,6 +77,7 @@ class Walk:
     clock: Clock
     inner: Sequence[Sides] | None = None
     tied: bool = True
+    held: bool = True
 
     def tables(self) -> list[Tables]:
         """The coder's tables for each tile."""
@@ -119,7 +122,7 @@ class Walk:
                 latents, own_steps = select(details, number), chroma if codes_chroma(number) else luma
                 shifts = np.zeros_like(latents) if feedback is None else feedback.shift(number)
                 trellises = self._trellises(scales)
-                each = map(Values, latents, shifts, own_steps, means, scales, tables)
+                each = map(Values, latents, shifts, own_steps, means, scales, tables, repeat(self.held))
                 bins_of, wrong = zip(*map(chosen, each, trellises), strict=True)
                 own: Integers = stacked(bins_of)
                 if feedback is not None:

@@ -24,9 +24,10 @@ from service.codec.tile_rows import Grid
 from service.codec.walk import DETAILS, Latent, Walk, integers
 
 DECODED_SHARE = 0.8
-"""A picture was decoded at this quality if the encoder has a choice for less than this share of the values it would
-have a choice for if they lay anywhere in their bins. Photographs: 1.3 and more; decoded ones 0.3 at most, 0.7 where
-much is clipped; 0.7 if decoded at a quality near by, which are taken for it."""
+"""A picture was decoded at this quality if the encoder, holding what decoders may have put where it lies, has a choice
+for less than this share of the values it would have a choice for if they lay anywhere in their bins. Photographs: 1.1
+and more; decoded ones 0.4 at most, 0.7 where much is clipped; 0.7 if decoded at a quality near by, which are taken for
+it."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,18 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
     pixels, size = picture.pixels, latent.size
     if code is None:
         return _written(source, code, _coded(latent, code, picture.grey, run, keep=False, tied=False), run)
+    decoded = _is_decoded(latent, code, run)
     # Overshoot matters where the picture is saturated; what an encoder met before comes from pixels.
-    clipped = code <= saturation.LAST_CODE and not source.of_stream and bool(saturation.saturated(pixels).any())
-    coded = _lossy(latent, code, picture, run, keep=clipped)
+    clipped = decoded and not source.of_stream and bool(saturation.saturated(pixels).any())
+    coded = _lossy(latent, code, picture, run, keep=clipped, held=decoded)
     if clipped and (planes := _recovered(coded, pixels, code, latent.unit, picture.grey, run)) is not None:
-        coded = _lossy(_analyse(_part_of(planes), size, latent.unit, run), code, picture, run, keep=False)
+        coded = _lossy(_analyse(_part_of(planes), size, latent.unit, run), code, picture, run, keep=False, held=True)
     return _written(source, code, coded, run)
 
 
-def _lossy(latent: Latent | PictureLatent, code: int, picture: Picture, run: Run, keep: bool) -> CodedPicture:
+def _lossy(
+    latent: Latent | PictureLatent, code: int, picture: Picture, run: Run, keep: bool, held: bool
+) -> CodedPicture:
     """Code a picture, tied unless that changes more of what was decoded before.
 
     One that a decoder had, but for a bin here and there, is to keep the others. Where making a parity right does not
@@ -120,18 +124,21 @@ def _lossy(latent: Latent | PictureLatent, code: int, picture: Picture, run: Run
         picture: What it should look like.
         run: What runs.
         keep: As in `_coded`.
+        held: Whether a decoder may have had it.
     """
     if code > saturation.LAST_CODE:
         return _coded(latent, code, picture.grey, run, keep, tied=False)
-    tied = _coded(latent, code, picture.grey, run, keep, tied=True)
-    if not tied.wrong or not _is_decoded(latent, code, run):
+    tied = _coded(latent, code, picture.grey, run, keep, tied=True, held=held)
+    if not tied.wrong or not held:
         return tied
     free = _coded(latent, code, picture.grey, run, keep, tied=False)
     return min(tied, free, key=lambda coded: coded.differences_from(picture.pixels))
 
 
 def _is_decoded(latent: Latent | PictureLatent, code: int, run: Run) -> bool:
-    """Whether nearly all values lie where a decoder would have put them at this quality."""
+    """Whether nearly all values lie where a decoder would have put them at this quality; no above quality 90."""
+    if code > saturation.LAST_CODE:
+        return False
     choice = expected_64 = 0
     walk = Walk(run.model, [code], 1, lattice.levels_of(*latent.size), latent.unit, run.clock)
     for level, details in _all_details(latent):
@@ -176,7 +183,7 @@ def write_as_is(source: Source, read: Callable[[Area], Floats], code: int, run: 
         The stream, the pixels it decodes to and the planes behind them.
     """
     latent = _analyse(read, source.picture.pixels.shape[:2], lattice.LOSSY_UNIT, run)
-    coded = _lossy(latent, code, source.picture, run, keep=True)
+    coded = _lossy(latent, code, source.picture, run, keep=True, held=_is_decoded(latent, code, run))
     assert coded.planes is not None
     return *_written(source, code, coded, run), coded.planes
 
@@ -194,12 +201,12 @@ def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) ->
 
 
 def _coded(
-    latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool, tied: bool
+    latent: Latent | PictureLatent, code: int | None, grey: bool, run: Run, keep: bool, tied: bool, held: bool = True
 ) -> CodedPicture:
-    """Code a picture; keep: with its planes, those of several tiles in 16 bits; tied: as in `encode_tiles`."""
+    """Code a picture; keep: with its planes, those of several tiles in 16 bits; tied, held: as in `encode_tiles`."""
     shown = functools.partial(_shown, unit=latent.unit, grey=grey, run=run)
     if isinstance(latent, Latent):
-        tile = run.step(Encode(run.model, latent, code, tied))
+        tile = run.step(Encode(run.model, latent, code, tied, held))
         pixels = None if tile.planes is None else shown(tile.planes)
         return CodedPicture((tile.parts,), pixels, tile.planes, tied, tile.wrong)
     pixels = np.empty((*latent.size, 3), np.uint8)
@@ -211,7 +218,7 @@ def _coded(
         if planes is not None:
             planes[:, :, top:bottom] = saturation.shorts(rows)
 
-    parts, wrong = encode_picture(latent, code, run, show, tied)
+    parts, wrong = encode_picture(latent, code, run, show, tied, held)
     return CodedPicture(parts, None if code is None else pixels, planes, tied, wrong)
 
 

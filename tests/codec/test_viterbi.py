@@ -8,7 +8,7 @@ import pytest
 from service import codec
 from service.codec.choice import MOVE_LIMIT, Values, choose, moves
 from service.codec.coder_tables import Tables
-from service.codec.quantise import STEP_UNIT, Steps, dequantise
+from service.codec.quantise import STEP_UNIT, Steps, dequantise, quantise
 from service.codec.trellis import GROUPS, WIDTH, Trellis
 from service.codec.viterbi import IMPOSSIBLE, cheapest, tied
 
@@ -28,7 +28,7 @@ def steps_of(outward: int = 4) -> Steps:
 
 def values_of(latent: np.ndarray, scales: np.ndarray, tables: Tables) -> Values:
     nothing = np.zeros(latent.shape, np.int32)
-    return Values(latent, nothing, steps_of(), nothing.astype(np.int16), scales, tables)
+    return Values(latent, nothing, steps_of(), nothing.astype(np.int16), scales, tables, held=True)
 
 
 def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,11 +111,14 @@ def test_moves_never_gain_where_there_is_no_choice_and_are_bounded(tables: Table
     scales = np.full(latent.shape, 20, np.int16)
     columns = [np.full(1, value, np.int32) for value in (WIDTH_OF_BIN, 4, 0, 70)]
     nothing = np.zeros(latent.shape, np.int32)
-    values = Values(latent, nothing, Steps(columns[0], 4, *columns[1:]), nothing.astype(np.int16), scales, tables)
+    steps = Steps(columns[0], 4, *columns[1:])
+    values = Values(latent, nothing, steps, nothing.astype(np.int16), scales, tables, held=True)
     bins = choose(values).ravel()
     cost, step = moves(bins, values, np.arange(latent.size))
     assert (np.abs(step) == 1).all()
-    settled = np.abs(latent.ravel()) * STEP_UNIT - np.abs(bins) * WIDTH_OF_BIN >= -4 * WIDTH_OF_BIN // 64
+    nearest = np.abs(quantise(latent, steps).ravel())  # of 5000, half-way between two, the outer one: there is a choice
+    settled = np.abs(latent.ravel()) * STEP_UNIT - nearest * WIDTH_OF_BIN >= -4 * WIDTH_OF_BIN // 64
+    assert np.flatnonzero(~settled).tolist() == [3, 10]
     assert (cost[settled] >= 0).all()
     assert (np.abs(cost) <= MOVE_LIMIT).all()
     # The cheaper neighbour of a value in a bin's upper half is the next one out.

@@ -81,6 +81,36 @@ def test_other_pictures_are_not_taken_for_decoded_ones(run):
             assert writer._is_decoded(again.latent(), code_of(quality), run)
 
 
+def test_a_calm_picture_that_mostly_comes_back_as_it_was_is_not_taken_for_a_decoded_one(run, monkeypatch):
+    """It is saturated as well, so a search for what was clipped would begin, find nothing and cost a third more."""
+    rng = np.random.default_rng(4)
+    pixels = np.full((*TALL, 3), 120, np.uint8)
+    pixels[:64] = 255
+    pixels[96:128, 32:96] = np.clip(120 + rng.normal(0, 12, (32, 64, 1)), 0, 255)
+    monkeypatch.setattr(writer, "_recovered", None)  # calling it would fail
+    _, shown = written(pixels, 90, run)
+    clear = ~saturation.saturated(pixels)
+    assert (shown == pixels).all(-1)[clear].mean() > saturation.RECOGNISED_SHARE
+
+
+@pytest.mark.parametrize("size", [TALL, WIDE], ids=["one tile", "two"])
+def test_only_pictures_that_a_decoder_may_have_made_are_held(size, run):
+    def parts(pixels: Pixels, held: bool) -> tuple[tuple[bytes, ...], ...]:
+        latent = writer.source_of(codec.Picture(pixels), lattice.LOSSY_UNIT, run, None).latent()
+        return writer._coded(latent, code_of(80), False, run, keep=False, tied=True, held=held).parts
+
+    def in_stream(stream: bytes, held: tuple[tuple[bytes, ...], ...]) -> bool:
+        return all(part in stream for tile in held for part in tile)
+
+    pixels = soft(size)
+    stream, decoded = written(pixels, 80, run)
+    assert in_stream(stream, parts(pixels, held=False))
+    assert not in_stream(stream, parts(pixels, held=True))
+    again, _ = written(decoded, 80, run)
+    assert in_stream(again, parts(decoded, held=True))
+    assert not in_stream(again, parts(decoded, held=False))
+
+
 def test_tied_streams_are_smaller_at_equal_distortion(run, monkeypatch):
     """At the same quality they lose a little more and cost less; along the curve of free ones they gain."""
     pixels = soft((256, 256))

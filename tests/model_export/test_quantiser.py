@@ -67,7 +67,7 @@ def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, sh
     latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
     means, scales = (np.full(latent.shape, value, np.int16) for value in (eighths, scale))
     moved = np.full(latent.shape, lean * WIDTH // 32, np.int32)
-    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables))
+    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables, held=False))
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
