@@ -31,7 +31,7 @@ from model_export.quantiser import (
     log2_delta,
     outward_shift,
 )
-from service.codec import lattice
+from service.codec import lattice, saturation
 from service.codec.artifact import Model
 from service.codec.clock import Clock
 from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, Symbols, Tables, left_of
@@ -41,6 +41,7 @@ from service.codec.feedback import KERNEL_BITS
 from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
 from service.codec.tile import analyse, encode_tiles
+from service.codec.walk import LOW
 
 FRACTIONS = 5
 FRACTION_SCALE = 1.5
@@ -48,9 +49,13 @@ FRACTION_SCALE = 1.5
 REACH, SMALLEST_HALF, LARGEST_HALF = 14, 4, 3000
 ESCAPE_MASS = 2e-6
 STEP_DIGITS = 10
-SET_ENDS = (130, 260, 400, 560, LAST_CODE + 1)
-"""Each set of tables serves the quality codes below its end, the last one lossless streams as well: the coarser the
-bins, the more of them the encoder's choice moves towards 0."""
+TIED_END = saturation.LAST_CODE + 1
+"""From this quality code on no bin has a parity that follows from others'."""
+SET_ENDS = (130, 260, 400, 560, TIED_END, LAST_CODE + 1)
+"""Each set of tables serves the quality codes below its end: the coarser the bins, the more of them the encoder's
+choice moves towards 0, and what a trellis moves lies farther from its mean. One more set serves lossless streams."""
+LOSSLESS_SET = len(SET_ENDS)
+SETS = LOSSLESS_SET + 1
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
 SQUASH_SIZE = 2**15
@@ -58,6 +63,14 @@ NOMINAL_NOISE = 0.3
 """Standard deviation of a latent value after rounding to pixels and back, in grey levels over the band's norm."""
 MARGIN, NARROWEST = 4.0, 9.0
 """Distance of points from thresholds, and width of the narrowest bin up to FAITHFUL_STEP, in standard deviations."""
+NARROWEST_LOW = 14.0
+"""The same width for low-passes. One bin of the coarsest that comes out another way changes all others, and in small or
+odd pictures it moves by half as much again as in those the noise is measured on."""
+MIDDLE = (0.02, -0.1)
+"""From how far above the middle of a bin on it must be free for points, less their margin, at MIDDLE_STEPS, in bins."""
+MIDDLE_STEPS = (8.0, 16.0)
+"""Base steps in grey levels. Where bins are narrow, margins would push points to where values are not; where they are
+wide, the encoder's choice is worth more."""
 FAITHFUL_STEP = 3.0
 """Down to this base step, in grey levels, bins are kept wide enough to survive the rounding of pixels."""
 NOISE_CODE = 440
@@ -96,8 +109,8 @@ def table_layout() -> TableLayout:
             choice[index, fraction] = len(scales) + min(fraction, count - 1)
         scales += [scale] * count
         fractions += list(range(count))
-    sets = np.arange(len(SET_ENDS), dtype=np.int16)[:, None, None] * len(scales) + choice
-    return TableLayout(sets, tuple(scales) * len(SET_ENDS), tuple(fractions) * len(SET_ENDS))
+    sets = np.arange(SETS, dtype=np.int16)[:, None, None] * len(scales) + choice
+    return TableLayout(sets, tuple(scales) * SETS, tuple(fractions) * SETS)
 
 
 def half_of(scale: float) -> int:
@@ -166,7 +179,7 @@ class CountingEncoder(Encoder):
 
 
 def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> list[NDArray[np.int64]]:
-    """Run the exact codec over pictures, each at a quality of every set and every third losslessly, and count."""
+    """Run the exact codec over pictures, each at a quality of every lossy set and every third losslessly, and count."""
     rng = np.random.default_rng(seed)
     counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy[0].whole.halves]
     counter = type("Counter", (CountingEncoder,), {"counts": counts})
@@ -174,7 +187,8 @@ def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int =
         clock = Clock()
         lossy = analyse(lattice.to_planes(pixels, lattice.LOSSY_UNIT), model, lattice.LOSSY_UNIT, clock)
         for code in rng.integers((0, *SET_ENDS[:-1]), SET_ENDS):
-            encode_tiles(lossy, model, [int(code)], clock, counter)
+            tied = bool(code < TIED_END)
+            encode_tiles(lossy, model, [int(code)], clock, counter, tied=tied, held=not tied)
         if number % 3 == 0:
             exact = analyse(lattice.to_planes(pixels, lattice.LOSSLESS_UNIT), model, lattice.LOSSLESS_UNIT, clock)
             encode_tiles(exact, model, None, clock, counter)
@@ -239,20 +253,24 @@ def integer_tables(
     edges = np.concatenate([EDGE_SCALE * STEP_UNIT / (reading * steps[:, :, :3]), np.full((1, levels, 3), EDGE_SCALE)])
     shifts = outward_shift(log2_delta(codes)).numpy() * 64
     base = torch.exp2(log2_delta(codes)).double().numpy()
-    narrowest = NARROWEST * noise * np.minimum(1, base / FAITHFUL_STEP)[:, None, None] * STEP_UNIT
+    deviations = np.where(np.arange(12) < LOW.stop, NARROWEST_LOW, NARROWEST)
+    narrowest = deviations * noise * np.minimum(1, base / FAITHFUL_STEP)[:, None, None] * STEP_UNIT
     steps = _step_widths(np.maximum(steps, narrowest))
     # Where a bin is narrow the encoder has less of a choice, so that a margin fits on both sides of a point.
-    reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * (2 * MARGIN * noise * STEP_UNIT / steps - 0.5))
+    margins, spare = MARGIN * noise * STEP_UNIT / steps, np.interp(np.log2(base), np.log2(MIDDLE_STEPS), MIDDLE)
+    needed = np.maximum(margins + spare[:, None, None], 2 * margins - 0.5)
+    reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * needed)
     sizes, units_of_activation = np.arange(SQUASH_SIZE), 2**ACTIVATION_BITS
     squash = np.rint(units_of_activation * np.log2(1 + sizes))
     linear = np.minimum(sizes * units_of_activation // 2**LINEAR_BITS, ACTIVATION_LIMIT)
     gains, offsets = low_response(model)
     starts = np.cumsum([0] + [len(f) for f in frequencies])
+    lossy_sets = np.searchsorted(SET_ENDS, range(LAST_CODE + 1), side="right")
     return {
         "frequencies": np.concatenate(frequencies).astype(np.uint32),
         "starts": starts.astype(np.int64),
         "choice": layout.choice,
-        "table_sets": np.searchsorted(SET_ENDS, [*range(LAST_CODE + 1), LAST_CODE], side="right").astype(np.int8),
+        "table_sets": np.append(lossy_sets, LOSSLESS_SET).astype(np.int8),
         "prices": np.concatenate([prices(f) for f in frequencies]).astype(np.int16),
         "parity_prices": np.stack([parity_prices(f) for f in frequencies]).astype(np.int16),
         "steps": steps,
@@ -281,7 +299,7 @@ def _step_widths(widths: NDArray[np.float64]) -> NDArray[np.int32]:
 def low_response(model: CodecModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Gain of each rung's low-pass and its value for mid-grey, both [rungs, 3] (Y, Cg, Co), in 1/2**20.
 
-    The coupling nets may add a constant to the low-pass; flat pictures above and below the middle in one of Y, Cg,
+    The coupling net may add a constant to the low-pass; flat pictures above and below the middle in one of Y, Cg,
     Co tell gain and constant apart.
     """
     levels, amplitude = model.config.levels, 64.0
