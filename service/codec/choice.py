@@ -52,7 +52,8 @@ class Values:
 
     def least(self, channel: NDArray[np.intp]) -> Integers:
         """From where on out of the middle of its bin a value of a channel has no choice, in 1/256 bin."""
-        return -4 * self.held * self.steps.reach[channel]
+        reach: Integers = self.steps.reach[channel]
+        return -4 * reach if self.held else 0 * reach
 
     def pull(self, places: NDArray[np.intp], width: Integers) -> NDArray[np.int64]:
         """The shift at some places, in 1/256 bin; width: of each one's bins."""
@@ -74,9 +75,9 @@ def choose(values: Values) -> Integers:
     near = flat[place]
     sign = np.sign(near)
     far = near - sign
-    position = position + sign * values.pull(place, width)
+    best = position + sign * values.pull(place, width)
     point = np.where(far == 0, 0, outward) - 256
-    worth = (outward - point) * (2 * position - outward - point) * steps.weight[channel]
+    worth = (outward - point) * (2 * best - outward - point) * steps.weight[channel]
     saved = values.prices(near, place) - values.prices(far, place)
     flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)
     return bins
