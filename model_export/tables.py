@@ -67,7 +67,7 @@ NARROWEST_LOW = 14.0
 """The same width for low-passes. One bin of the coarsest that comes out another way changes all others, and in small or
 odd pictures it moves by half as much again as in those the noise is measured on."""
 MIDDLE = (0.02, -0.1)
-"""From how far above the middle of a bin on it must be free for points, less their margin, at MIDDLE_STEPS, in bins."""
+"""How far below the middle of its bin a point may lie for all its margin, in bins, at MIDDLE_STEPS."""
 MIDDLE_STEPS = (8.0, 16.0)
 """Base steps in grey levels. Where bins are narrow, margins would push points to where values are not; where they are
 wide, the encoder's choice is worth more."""

@@ -53,7 +53,7 @@ class Values:
     def least(self, channel: NDArray[np.intp]) -> Integers:
         """From where on out of the middle of its bin a value of a channel has no choice, in 1/256 bin."""
         reach: Integers = self.steps.reach[channel]
-        return -4 * reach if self.held else 0 * reach
+        return -4 * reach if self.held else np.zeros_like(reach)
 
     def pull(self, places: NDArray[np.intp], width: Integers) -> NDArray[np.int64]:
         """The shift at some places, in 1/256 bin; width: of each one's bins."""

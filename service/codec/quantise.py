@@ -1,9 +1,9 @@
 """Latent <-> bins: uniform scalar quantisation.
 
 The only lossy room. Everything is integer: steps in 1/64 lattice unit, shifts in 1/64 bin, offsets in 1/256 bin.
-The encoder may take another bin than the nearest one (`choice`), but only for values nearer to 0 than a bin's reach: a
-reconstruction point is clipped into the part of its bin where the encoder has no choice, less a margin that the
-rounding of pixels to 8 bits seldom crosses, so that quantising it again gives the same bin whatever the bits.
+The encoder may take another bin than the nearest one (`choice`), but in decoded pictures only for values nearer to 0
+than a bin's reach: a reconstruction point is clipped into the rest of its bin, less a margin that the rounding of
+pixels to 8 bits seldom crosses, so that quantising it again gives the same bin whatever the bits.
 
 Source: R. Gray and D. Neuhoff, "Quantization", IEEE Trans. Inf. Theory 44(6), 1998.
 """

@@ -136,7 +136,10 @@ def _lossy(
 
 
 def _is_decoded(latent: Latent | PictureLatent, code: int, run: Run) -> bool:
-    """Whether nearly all values lie where a decoder would have put them at this quality; no above quality 90."""
+    """Whether nearly all values lie where a decoder would have put them at this quality.
+
+    Above quality 90 that cannot be told and is not asked: `_lossy` holds every picture's values there.
+    """
     if code > saturation.LAST_CODE:
         return False
     choice = expected_64 = 0

@@ -280,8 +280,10 @@ def test_a_picture_that_is_saturated_throughout_is_not_searched_for():
     assert saturation.recover(lattice.to_planes(pixels, UNIT) - 9 * UNIT, pixels, UNIT, BIN, show, never) is None
 
 
-@pytest.mark.parametrize("quality", [10, 30, 55])
-@pytest.mark.parametrize("size", [(192, 128), (128, 1088)], ids=["one tile", "two"])
+# At 50 the search does not find the one of two tiles exactly (80.8 dB): docs/log.md, sixteenth model.
+@pytest.mark.parametrize(
+    ("size", "quality"), [((192, 128), q) for q in (10, 30, 50, 55)] + [((128, 1088), q) for q in (10, 30, 55)], ids=str
+)
 def test_a_saturated_picture_gives_its_stream_again(models, size, quality):
     pixels = np.tile(bright_and_dark().pixels, (2, 9, 1))[: size[0], : size[1]]
     encoded = codec.encode(codec.Picture(pixels), models.default, codec.Target(quality=quality))
