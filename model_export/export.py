@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model_export.counting import Counts
 from model_export.data import Picture, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.onnx_graphs import graphs_of
 from model_export.tables import (
-    Frequencies,
-    count_residuals,
+    Fits,
     fitted,
     integer_tables,
     measured_noise,
     nominal_noise,
-    parametric,
     table_layout,
+    unfitted,
 )
 from model_export.verify import VerifyError, prove_bounds, verify_bijection, verify_graphs
 from service.codec.artifact import MANIFEST_FORMAT, Model, RuntimeOptions, model_id_of, open_model
@@ -60,7 +60,7 @@ def golden_picture() -> bytes:
 def write_artifact(
     model: CodecModel,
     folder: Path,
-    frequencies: Frequencies,
+    fits: Fits,
     noise: NDArray[np.float64],
     provenance: Provenance,
     bounds: dict[str, int],
@@ -71,7 +71,7 @@ def write_artifact(
     with torch.no_grad():
         for name, graph in graphs_of(model).items():
             (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
-    arrays: dict[str, Any] = integer_tables(model, layout, frequencies, noise)
+    arrays: dict[str, Any] = integer_tables(model, layout, fits, noise)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     (folder / "tables.npz").write_bytes(buffer.getvalue())
@@ -110,7 +110,7 @@ def export(
     log.info("bounds proven, the largest is %d of %d", max(bounds.values()), 2**24)
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary) / "draft"
-        write_artifact(model, draft, parametric(table_layout()), nominal_noise(model), provenance, bounds)
+        write_artifact(model, draft, unfitted(), nominal_noise(model), provenance, bounds)
         artifact = open_model(draft, options)
         verify_bijection(artifact)
         verify_graphs(model, artifact)
@@ -121,8 +121,9 @@ def export(
         log.info("torch = ONNX Runtime, the flow is a bijection")
         if pictures:
             noise = measured_noise(artifact, pictures[:NOISE_PICTURES])
-            tables = fitted(table_layout(), count_residuals(artifact, pictures))
-            write_artifact(model, draft, tables, noise, provenance, bounds)
+            counts = Counts.of(artifact, pictures)
+            fits = Fits(fitted(table_layout(), counts.residuals), counts.centroids())
+            write_artifact(model, draft, fits, noise, provenance, bounds)
             log.info("tables fitted on %d pictures", len(pictures))
         artifact = open_model(draft, options)
         write_golden(artifact, draft / "golden", golden_picture())

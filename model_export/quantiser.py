@@ -35,7 +35,7 @@ QUALITY_KNOTS = 8
 LOSSLESS_KNOT = QUALITY_KNOTS
 KNOTS = QUALITY_KNOTS + 1
 OUTWARD = 0.125
-"""Most that reconstruction points are moved away from 0, in bins; from it follows how near 0 a bin's points may lie."""
+"""Most that reconstruction points are moved away from 0, in bins, and how far below the middle they may lie."""
 RATE_DISTORTION = 8.656
 """6 / ln 2: bits per squared grey level and squared step at which a uniform quantiser is optimal at high rate."""
 CHOICE_STRENGTHS = (0.35, 0.5)
@@ -252,5 +252,5 @@ def reconstruct(latent: Tensor, step: Tensor, bins: Tensor, offset: Tensor, outw
 def within_bin(bins: Tensor, offset: Tensor, outward: Tensor) -> Tensor:
     """Where the decoder's point of each bin lies, from the bin's middle, in bins; arguments as above, signs will do."""
     sign = torch.sign(bins)
-    within = bounded(outward + sign * offset / 2, outward - OUTWARD, torch.full_like(outward, 0.5))
+    within = bounded(outward + sign * offset / 2, -OUTWARD, 0.5)
     return torch.where(bins == 0, offset / 2, sign * within)

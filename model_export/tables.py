@@ -1,7 +1,7 @@
 """A trained model -> the integer tables it ships: steps, scales, and the entropy coder's frequencies.
 
-Frequencies start as a discretised logistic and are then fitted: the exact codec runs over training pictures, the
-residuals that meet each table are counted, smoothed where a table is wide, and mixed with the logistic.
+Frequencies start as a discretised logistic and are then fitted: the residuals that meet each table (`counting`) are
+smoothed where a table is wide, and mixed with the logistic.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from model_export.quantiser import (
 )
 from service.codec import lattice, saturation
 from service.codec.artifact import Model
+from service.codec.centroids import DISTANCES, MAGNITUDES
 from service.codec.clock import Clock
-from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, Symbols, Tables, left_of
+from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, left_of
 from service.codec.container import LAST_CODE
-from service.codec.entropy import NO_CHECKS, Encoder, without
 from service.codec.feedback import KERNEL_BITS
 from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
@@ -54,7 +54,7 @@ TIED_END = saturation.LAST_CODE + 1
 SET_ENDS = (130, 260, 400, 560, TIED_END, LAST_CODE + 1)
 """Each set of tables serves the quality codes below its end: the coarser the bins, the more of them the encoder's
 choice moves towards 0, and what a trellis moves lies farther from its mean. One more set serves lossless streams."""
-LOSSLESS_SET = len(SET_ENDS)
+LOSSY_SETS = LOSSLESS_SET = len(SET_ENDS)
 SETS = LOSSLESS_SET + 1
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
@@ -66,11 +66,9 @@ MARGIN, NARROWEST = 4.0, 9.0
 NARROWEST_LOW = 14.0
 """The same width for low-passes. One bin of the coarsest that comes out another way changes all others, and in small or
 odd pictures it moves by half as much again as in those the noise is measured on."""
-MIDDLE = (0.02, -0.1)
-"""How far below the middle of its bin a point may lie for all its margin, in bins, at MIDDLE_STEPS."""
-MIDDLE_STEPS = (8.0, 16.0)
-"""Base steps in grey levels. Where bins are narrow, margins would push points to where values are not; where they are
-wide, the encoder's choice is worth more."""
+MIDDLE = 0.02
+"""How far below the middle of its bin a point may lie for all its margin, in bins: margins of narrow bins would push it
+to where values are not."""
 FAITHFUL_STEP = 3.0
 """Down to this base step, in grey levels, bins are kept wide enough to survive the rounding of pixels."""
 NOISE_CODE = 440
@@ -80,6 +78,19 @@ QUALITIES = ((1.0, 175.0), (90.0, 3.0), (99.0, 0.75))
 for the rounding of pixels not to matter, which is what re-encoding up to quality 90 asks for."""
 
 Frequencies = list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What is fitted to training pictures.
+
+    Attributes:
+        frequencies: Of each table of the entropy coder.
+        centroids: [LOSSY_SETS, 2, MAGNITUDES, SCALES, DISTANCES], as `Centroids` has them.
+    """
+
+    frequencies: Frequencies
+    centroids: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -151,48 +162,10 @@ def parametric(layout: TableLayout) -> Frequencies:
     return [to_integers(logistic_masses(s, f)) for s, f in zip(layout.scales, layout.fractions, strict=True)]
 
 
-class CountingEncoder(Encoder):
-    """Counts what each table meets instead of coding it: tables are made for pictures as they are on average."""
-
-    calibrates = False
-    counts: list[NDArray[np.int64]]
-
-    def __init__(self, tables: Tables) -> None:
-        super().__init__(tables)
-        self._halves = tables.whole.halves
-
-    def add(self, symbols: Symbols, checks: NDArray[np.intp] = NO_CHECKS) -> None:
-        """Count the bins of one pass that are free."""
-        free = without(checks, len(symbols.tables))
-        tables, residuals = symbols.tables[free], symbols.residuals[free]
-        order = np.argsort(tables, kind="stable")
-        chosen, residuals = tables[order], residuals[order]
-        present, starts = np.unique(chosen, return_index=True)
-        for table, part in zip(present, np.split(residuals, starts[1:]), strict=True):
-            half = self._halves[table]
-            index = np.where(np.abs(part) <= half, part + half, 2 * half + 1)
-            self.counts[table] += np.bincount(index, minlength=2 * half + 2)
-
-    def words(self) -> bytes:
-        """Nothing is coded."""
-        return b""
-
-
-def count_residuals(model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> list[NDArray[np.int64]]:
-    """Run the exact codec over pictures, each at a quality of every lossy set and every third losslessly, and count."""
-    rng = np.random.default_rng(seed)
-    counts = [np.zeros(2 * half + 2, np.int64) for half in model.tables.entropy[0].whole.halves]
-    counter = type("Counter", (CountingEncoder,), {"counts": counts})
-    for number, pixels in enumerate(pictures):
-        clock = Clock()
-        lossy = analyse(lattice.to_planes(pixels, lattice.LOSSY_UNIT), model, lattice.LOSSY_UNIT, clock)
-        for code in rng.integers((0, *SET_ENDS[:-1]), SET_ENDS):
-            tied = bool(code < TIED_END)
-            encode_tiles(lossy, model, [int(code)], clock, counter, tied=tied, held=not tied)
-        if number % 3 == 0:
-            exact = analyse(lattice.to_planes(pixels, lattice.LOSSLESS_UNIT), model, lattice.LOSSLESS_UNIT, clock)
-            encode_tiles(exact, model, None, clock, counter)
-    return counts
+def unfitted() -> Fits:
+    """Tables of the discretised logistic, and points where dequantisers alone put them."""
+    centroids = np.zeros((LOSSY_SETS, 2, MAGNITUDES, SCALES, DISTANCES), np.int8)
+    return Fits(parametric(table_layout()), centroids)
 
 
 def fitted(layout: TableLayout, counts: list[NDArray[np.int64]]) -> Frequencies:
@@ -240,7 +213,7 @@ def measured_noise(model: Model, pictures: list[NDArray[np.uint8]]) -> NDArray[n
 
 
 def integer_tables(
-    model: CodecModel, layout: TableLayout, frequencies: Frequencies, noise: NDArray[np.float64]
+    model: CodecModel, layout: TableLayout, fits: Fits, noise: NDArray[np.float64]
 ) -> dict[str, NDArray[np.generic]]:
     """Everything tables.npz holds; noise as in `nominal_noise`."""
     levels, codes = model.config.levels, torch.from_numpy(positions_of_codes()).float()
@@ -257,13 +230,13 @@ def integer_tables(
     narrowest = deviations * noise * np.minimum(1, base / FAITHFUL_STEP)[:, None, None] * STEP_UNIT
     steps = _step_widths(np.maximum(steps, narrowest))
     # Where a bin is narrow the encoder has less of a choice, so that a margin fits on both sides of a point.
-    margins, spare = MARGIN * noise * STEP_UNIT / steps, np.interp(np.log2(base), np.log2(MIDDLE_STEPS), MIDDLE)
-    needed = np.maximum(margins + spare[:, None, None], 2 * margins - 0.5)
-    reaches = np.maximum(64 * OUTWARD - shifts[:, None, None], 64 * needed)
+    margins = MARGIN * noise * STEP_UNIT / steps
+    reaches = 64 * np.maximum(OUTWARD, np.maximum(margins + MIDDLE, 2 * margins - 0.5))
     sizes, units_of_activation = np.arange(SQUASH_SIZE), 2**ACTIVATION_BITS
     squash = np.rint(units_of_activation * np.log2(1 + sizes))
     linear = np.minimum(sizes * units_of_activation // 2**LINEAR_BITS, ACTIVATION_LIMIT)
     gains, offsets = low_response(model)
+    frequencies = fits.frequencies
     starts = np.cumsum([0] + [len(f) for f in frequencies])
     lossy_sets = np.searchsorted(SET_ENDS, range(LAST_CODE + 1), side="right")
     return {
@@ -276,6 +249,7 @@ def integer_tables(
         "steps": steps,
         "weights": np.rint(weights * WEIGHT_UNIT).astype(np.int32),
         "outward": np.rint(shifts).astype(np.int32),
+        "centroids": fits.centroids,
         "reaches": np.ceil(reaches).clip(0, 32).astype(np.int32),
         "margins": np.floor(MARGIN * noise).astype(np.int32),
         "feedback": np.rint(feedback_kernels(model.flow).double().numpy() * 2**KERNEL_BITS).astype(np.int16),

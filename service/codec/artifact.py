@@ -34,7 +34,7 @@ PRIORS = ("fine", "middle", "coarse")
 """Sets of prior graphs: the finest level's, the next one's, and that of all coarser ones."""
 BYTE_SUFFIX = ".byte"
 BYTE_TRIAL = "trial" + BYTE_SUFFIX
-MANIFEST_FORMAT = 9
+MANIFEST_FORMAT = 10
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
 _LEVELS = {

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
+from service.codec.centroids import Centroids
 from service.codec.coder_tables import COST_UNIT, Tables
 from service.codec.quantise import STEP_UNIT, Steps, quantise, rounded
 
@@ -35,6 +36,7 @@ class Values:
         means: What the prior says of each bin, in 1/8 bin, [C, H, W].
         scales: Its scale index, likewise.
         tables: The entropy coder's, for the bits of a bin.
+        centroids: Where in their bins values lie.
         held: Whether the encoder leaves alone what a decoder may have put where it lies.
     """
 
@@ -44,11 +46,18 @@ class Values:
     means: Shorts
     scales: Shorts
     tables: Tables
+    centroids: Centroids
     held: bool
 
     def prices(self, bins: Integers, places: NDArray[np.intp]) -> Integers:
         """What bins cost at some places, in 1/256 bit."""
         return self.tables.costs(bins, self.means.ravel()[places], self.scales.ravel()[places])
+
+    def points(self, bins: Integers, places: NDArray[np.intp]) -> Integers:
+        """How far from the middle of some bins their points will lie, as far as the prior can tell, in 1/256 bin."""
+        shifts = self.centroids.of(bins, self.means.ravel()[places], self.scales.ravel()[places])
+        outward: Integers = 4 * self.steps.outward * np.sign(bins)
+        return outward + shifts
 
     def least(self, channel: NDArray[np.intp]) -> Integers:
         """From where on out of the middle of its bin a value of a channel has no choice, in 1/256 bin."""
@@ -65,7 +74,7 @@ def choose(values: Values) -> Integers:
     steps, bins = values.steps, quantise(values.latent, values.steps)
     if not steps.weight.any():
         return bins
-    flat, outward = bins.ravel(), 4 * steps.outward
+    flat = bins.ravel()
     place = np.flatnonzero(flat)
     channel = place // bins[0].size
     width, magnitude = steps.width[channel], np.abs(flat[place])
@@ -76,8 +85,8 @@ def choose(values: Values) -> Integers:
     sign = np.sign(near)
     far = near - sign
     best = position + sign * values.pull(place, width)
-    point = np.where(far == 0, 0, outward) - 256
-    worth = (outward - point) * (2 * best - outward - point) * steps.weight[channel]
+    now, then = sign * values.points(near, place), sign * values.points(far, place) - 256
+    worth = (now - then) * (2 * best - now - then) * steps.weight[channel]
     saved = values.prices(near, place) - values.prices(far, place)
     flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)
     return bins
@@ -102,13 +111,13 @@ def moves(bins: Integers, values: Values, places: NDArray[np.intp]) -> tuple[Int
     settled = (nearest == 0) | (_position(latent, nearest, width) >= values.least(channel))
     magnitude = chosen * sign
     off = _position(latent, magnitude, width) + sign * values.pull(places, width)
-    price, lost = values.prices(chosen, places), np.square(off - 4 * steps.outward * np.sign(magnitude))
+    price, lost = values.prices(chosen, places), np.square(off - sign * values.points(chosen, places))
     costs = []
     for step in (1, -1):
-        moved = magnitude + step
-        more = np.square(off - 256 * step - 4 * steps.outward * np.sign(moved)) - lost
+        moved = (sign * (magnitude + step)).astype(np.int32)
+        more = np.square(off - 256 * step - sign * values.points(moved, places)) - lost
         worth = more * weight // (2**20 // COST_UNIT)
-        dearer = values.prices((sign * moved).astype(np.int32), places) - price
+        dearer = values.prices(moved, places) - price
         costs.append(np.where(settled, np.maximum(worth + np.maximum(dearer, 0), 0), worth + dearer))
     cost = np.minimum(*costs).clip(-MOVE_LIMIT, MOVE_LIMIT).astype(np.int32)
     return cost, np.where(costs[0] < costs[1], sign, -sign).astype(np.int32)

@@ -35,13 +35,7 @@ def _groups(chosen: NDArray[np.int16], count: int) -> tuple[NDArray[np.int64], l
 
 
 class Encoder:
-    """Collects symbols and gives the words of one section.
-
-    Attributes:
-        calibrates: Whether what the prior says is corrected (calibration.py); not where tables are counted.
-    """
-
-    calibrates = True
+    """Collects symbols and gives the words of one section."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

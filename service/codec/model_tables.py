@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Floats
+from service.codec.centroids import Centroids
 from service.codec.coder_tables import Tables, make_table_sets
 from service.codec.errors import ModelError
 
@@ -25,6 +26,7 @@ TABLES = frozenset(
             "weights",
             "outward",
             "reaches",
+            "centroids",
             "margins",
             "feedback",
             "positions",
@@ -45,6 +47,8 @@ class ModelTables:
         weights: What a squared bin of distortion is worth to the encoder in 1/16 bit, [codes, levels, 12].
         outward: Outward shift of the reconstruction points of each quality code in 1/64 bin, [codes].
         reaches: How far below the middle of a bin its reconstruction points may lie, in 1/64 bin, [codes, levels, 12].
+        centroids: Where in their bins values lie on average in each lossy set, luma and chroma, as `Centroids` has it,
+            [sets - 1, 2, 3, 70, 17].
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
         feedback: How far an error in one of LH, HL, HH (fourth axis) moves the best value of another (third) around it,
             in luma and in chroma, in 1/256, [levels, 2, 3, 3, 5, 5].
@@ -64,6 +68,7 @@ class ModelTables:
     weights: NDArray[np.int32]
     outward: NDArray[np.int32]
     reaches: NDArray[np.int32]
+    centroids: NDArray[np.int8]
     margins: NDArray[np.int32]
     feedback: Floats
     edge_scales: Floats
@@ -79,6 +84,11 @@ class ModelTables:
         """The coder's tables at a quality code; None: lossless."""
         return self.entropy[int(self.table_sets[-1 if code is None else code])]
 
+    def centroids_of(self, code: int) -> tuple[Centroids, Centroids]:
+        """Those of luma and of chroma at a quality code."""
+        luma, chroma = self.centroids[int(self.table_sets[code])]
+        return Centroids(luma), Centroids(chroma)
+
 
 def read_tables(data: bytes) -> ModelTables:
     """Open a tables.npz; ModelError if one is missing."""
@@ -93,6 +103,7 @@ def read_tables(data: bytes) -> ModelTables:
             t["weights"],
             t["outward"],
             t["reaches"],
+            t["centroids"],
             t["margins"],
             t["feedback"].astype(np.float32),
             t["edge_scales"],

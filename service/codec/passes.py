@@ -22,10 +22,8 @@ def chosen(values: Values, trellis: Trellis | None) -> tuple[Integers, int]:
 
 def write_level(encoder: Encoder, passes: Sequence[Said], tables: Tables) -> None:
     """Code one tile's level: its calibration and its passes."""
-    calibration = Calibration()
-    if encoder.calibrates:
-        calibration = calibrate(passes, size_of(passes), tables)
-        calibration.write(encoder, tables)
+    calibration = calibrate(passes, size_of(passes), tables)
+    calibration.write(encoder, tables)
     write_passes(encoder, passes, calibration, tables)
 
 

@@ -68,6 +68,7 @@ class LevelPrior:
         self.luma = np.zeros((count, LUMA_PLANES, self.height, self.width), np.float32)
         self.planes = np.zeros((count, PLANES_READ, self.height, self.width), np.float32)
         self._condition_value = self._device(self.condition)
+        self.means, self.scales = np.zeros((2, count, 9, *self.size), np.int16)
 
     def _device(self, value: Floats | Bytes8) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self.model.device)
@@ -94,6 +95,8 @@ class LevelPrior:
         bands, there = said.shape[1] // 2, select(self.present[None], number)
         if not there.all():
             said = said * np.concatenate([there, there], 1)
+        place(self.means, number, said[:, :bands])
+        place(self.scales, number, said[:, bands:])
         return said[:, :bands], said[:, bands:]
 
     def extent(self, number: int) -> tuple[int, int]:
@@ -170,7 +173,7 @@ def select(details: NDArray[Number], number: int) -> NDArray[Number]:
     return details[:, bands_of(number), row::2, column::2]
 
 
-def place(details: Integers, number: int, values: Integers) -> None:
+def place(details: NDArray[Number], number: int, values: NDArray[Number]) -> None:
     """Put the values of a pass into their places among all of a level."""
     row, column = phase_of(number)
     for band, channel in enumerate(bands_of(number)):

@@ -135,7 +135,7 @@ def dequantise(bins: Integers, offsets: Shorts, steps: Steps) -> Integers:
 
     Args:
         bins: [C, H, W].
-        offsets: In 1/256 bin, |offset| < 128, [C, H, W].
+        offsets: What the dequantiser and centroids say, added up, in 1/256 bin, |offset| < 256, [C, H, W].
         steps: As in `quantise`.
 
     Returns:

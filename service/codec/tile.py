@@ -9,7 +9,7 @@ one level of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from service.codec import flow, lattice
 from service.codec.arrays import Floats, Integers
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.coder_tables import Tables
 from service.codec.container import parts_of
 from service.codec.entropy import Decoder, Encoder
 from service.codec.lowest import decode_lowest, encode_lowest
@@ -60,7 +59,6 @@ def encode_tiles(
     model: Model,
     codes: list[int] | None,
     clock: Clock,
-    make_encoder: Callable[[Tables], Encoder] = Encoder,
     tied: bool = True,
     held: bool = True,
 ) -> list[CodedTile]:
@@ -71,7 +69,6 @@ def encode_tiles(
         model: What to encode with.
         codes: Quality code of each tile; None: lossless, all of them.
         clock: Where time goes.
-        make_encoder: What collects the symbols of a part.
         tied: Whether parities of bins are those of a trellis; never if lossless.
         held: As in `Walk`.
     """
@@ -82,7 +79,7 @@ def encode_tiles(
     parts: list[list[bytes]] = [[] for _ in bins]
     wrong = [0] * len(bins)
     for index, part in enumerate(parts_of(len(latent.details))):
-        encoders, heads = [make_encoder(own) for own in tables], [b""] * len(bins)
+        encoders, heads = [Encoder(own) for own in tables], [b""] * len(bins)
         if index == 0:
             with clock.room("entropy"):
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]

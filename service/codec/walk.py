@@ -6,7 +6,7 @@ quantiser and entropy coder run tile by tile. Graphs are exact, so company chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -19,6 +19,7 @@ from service.codec import flow
 from service.codec.arrays import Floats, Integers, Number, Shorts
 from service.codec.artifact import Model
 from service.codec.calibration import Calibrated, Calibration, Said
+from service.codec.centroids import NO_CENTROIDS, Centroids
 from service.codec.choice import Values
 from service.codec.clock import Clock
 from service.codec.coder_tables import Tables
@@ -115,6 +116,7 @@ class Walk:
             feedback = self._feedback(details, level, steps)
         luma, chroma = ([own.channels([3 + c for c in bands]) for own in steps] for bands in (LUMA, CHROMA))
         said: list[list[Said]] = [[] for _ in steps]
+        centroids = self._centroids()
         for number in range(PASSES):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
@@ -122,7 +124,8 @@ class Walk:
                 latents, own_steps = select(details, number), chroma if codes_chroma(number) else luma
                 shifts = np.zeros_like(latents) if feedback is None else feedback.shift(number)
                 trellises = self._trellises(scales)
-                each = map(Values, latents, shifts, own_steps, means, scales, tables, repeat(self.held))
+                own_centroids = [own[codes_chroma(number)] for own in centroids]
+                each = map(Values, latents, shifts, own_steps, means, scales, tables, own_centroids, repeat(self.held))
                 bins_of, wrong = zip(*map(chosen, each, trellises), strict=True)
                 own: Integers = stacked(bins_of)
                 if feedback is not None:
@@ -140,7 +143,7 @@ class Walk:
     ) -> tuple[Floats, ort.OrtValue | None]:
         """Round a level's details as if bits cost nothing, lossy: as `encode_level`, without what passes have to say.
 
-        Details that a decoder had come out as they were; no head of the prior runs, so it takes half as long.
+        Details that a decoder had come out as they were.
         """
         with self.clock.room("prior"):
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit, finer)
@@ -149,6 +152,8 @@ class Walk:
             each = zip(integers(values), steps, strict=True)
             bins = stacked([drafted(tile, own.channels(DETAILS)) for tile, own in each])
         for number in range(PASSES):
+            with self.clock.room("prior"):
+                prior.said(number)
             prior.learn(number, select(bins, number))
         return self._details(prior, bins, steps)
 
@@ -228,9 +233,23 @@ class Walk:
         with self.clock.room("flow"):
             if self.inner is not None and prior.level:
                 offsets = stacked([faded(own, sides) for own, sides in zip(offsets, self.inner, strict=True)])
-            each = zip(bins, offsets, steps, strict=True)
-            details = stacked([dequantise(b, o, s.channels(DETAILS)).astype(np.float32) for b, o, s in each])
+            each = zip(bins, offsets, self._shifts(prior, bins), steps, strict=True)
+            details = stacked([dequantise(b, o + c, s.channels(DETAILS)).astype(np.float32) for b, o, c, s in each])
             return (details if prior.present.all() else details * prior.present), handed_on
+
+    def _centroids(self) -> list[tuple[Centroids, Centroids]]:
+        """Where values lie in their bins, luma's and chroma's, for each tile; of no use if lossless."""
+        if self.codes is None:
+            return [(NO_CENTROIDS, NO_CENTROIDS)] * self.count
+        return [self.model.tables.centroids_of(code) for code in self.codes]
+
+    def _shifts(self, prior: LevelPrior, bins: Integers) -> Iterator[Shorts]:
+        """How far points lie off by what the prior said of their bins, in 1/256 bin, [9, h, w], for each tile."""
+        for own, means, scales, centroids in zip(bins, prior.means, prior.scales, self._centroids(), strict=True):
+            shifts = np.empty(own.shape, np.int16)
+            for bands, colour in zip((LUMA, CHROMA), centroids, strict=True):
+                shifts[bands, :] = colour.of(own[bands, :], means[bands, :], scales[bands, :])
+            yield shifts
 
     def finer(self, low: Floats, details: Floats, level: int, size: tuple[int, int]) -> Floats:
         """The inverse flow of a level: low-pass and details -> the finer low-pass, or planes, [N, 3, *size]."""

@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from service import codec
 from service.codec import container
+from service.codec.centroids import DISTANCES, MAGNITUDES, Centroids
 
 Pixels = NDArray[np.uint8]
 LIMITS = codec.Limits()
+MIDDLES = Centroids(np.zeros((MAGNITUDES, 70, DISTANCES), np.int8))
+"""Points are where they would be without centroids."""
 
 
 def pixels_of(height: int, width: int, seed: int = 0) -> Pixels:
@@ -20,6 +23,13 @@ def pixels_of(height: int, width: int, seed: int = 0) -> Pixels:
     picture = np.stack(waves, axis=2)
     picture[height // 3 : height // 2, width // 4 : width // 2] = (220, 40, 90)
     return np.clip(picture + rng.normal(size=(height, width, 1)) * 5, 0, 255).astype(np.uint8)
+
+
+def centroids_of(seed: int) -> Centroids:
+    """Points anywhere."""
+    table = np.random.default_rng(seed).integers(-127, 128, MIDDLES.table.shape)
+    table[0] = table[0] // 2 - table[0, :, ::-1] // 2
+    return Centroids(table.astype(np.int8))
 
 
 def picture_of(height: int, width: int, seed: int = 0) -> codec.Picture:

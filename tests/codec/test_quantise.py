@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import codec
+from service.codec.centroids import Centroids
 from service.codec.choice import Values, choose
 from service.codec.coder_tables import Tables
 from service.codec.container import code_of
 from service.codec.quantise import FADE, STATE_LIMIT, STEP_UNIT, Steps, dequantise, drafted, faded, quantise
+from tests.codec.samples import MIDDLES, centroids_of
 
 NOTHING = np.zeros(1, np.int32)
 IDENTITY = Steps(np.array([STEP_UNIT], np.int32), 0, NOTHING, NOTHING, NOTHING)
@@ -38,16 +40,24 @@ def settings_of_a_channel(draw) -> Steps:
 
 
 def chosen(
-    latent: NDArray[np.int32], steps: Steps, tables: Tables, mean: int, scale: int, shift: int = 0, held: bool = True
+    latent: NDArray[np.int32],
+    steps: Steps,
+    tables: Tables,
+    mean: int,
+    scale: int,
+    shift: int = 0,
+    held: bool = True,
+    centroids: Centroids = MIDDLES,
 ) -> NDArray[np.int32]:
     means, scales = (np.full(latent.shape, value, np.int16) for value in (mean, scale))
-    return choose(Values(latent, np.full(latent.shape, shift, np.int32), steps, means, scales, tables, held))
+    shifts = np.full(latent.shape, shift, np.int32)
+    return choose(Values(latent, shifts, steps, means, scales, tables, centroids, held))
 
 
 @given(
     steps=settings_of_a_channel(),
     bins=st.lists(st.integers(-3000, 3000), min_size=1),
-    offset=st.integers(-127, 127),
+    offset=st.integers(-254, 254),
     mean=st.integers(-400, 400),
     scale=st.integers(0, 69),
     shift=st.integers(-70_000, 70_000),
@@ -58,7 +68,9 @@ def test_every_reconstruction_point_finds_its_own_bin_again(models, steps, bins,
     points = dequantise(column(bins), offsets, steps)
     assert quantise(points, steps).ravel().tolist() == bins
     assert drafted(points, steps).ravel().tolist() == bins
-    assert chosen(points, steps, models.default.tables.entropy_of(392), mean, scale, shift).ravel().tolist() == bins
+    tables = models.default.tables.entropy_of(392)
+    again = chosen(points, steps, tables, mean, scale, shift, centroids=centroids_of(1))
+    assert again.ravel().tolist() == bins
 
 
 @given(steps=settings_of_a_channel(), values=st.lists(st.integers(-STATE_LIMIT, STATE_LIMIT), min_size=1))
@@ -86,8 +98,9 @@ def test_bins_never_fall_as_values_rise(steps):
 def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(
     models, values, steps, mean, scale, shift, held
 ):
-    tables, latent = models.default.tables.entropy_of(392), column(values)
-    nearest, taken = quantise(latent, steps).ravel(), chosen(latent, steps, tables, mean, scale, shift, held).ravel()
+    tables, latent, centroids = models.default.tables.entropy_of(392), column(values), centroids_of(2)
+    nearest = quantise(latent, steps).ravel()
+    taken = chosen(latent, steps, tables, mean, scale, shift, held, centroids).ravel()
     moved = nearest != taken
     np.testing.assert_array_equal(taken[moved], (nearest - np.sign(nearest))[moved])
     said = np.full(latent.size, mean, np.int16), np.full(latent.size, scale, np.int16)
@@ -96,7 +109,8 @@ def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(
 
     def loss(bins: NDArray[np.int32]) -> NDArray[np.float64]:
         """Bits, and distortion in what it is worth in bits."""
-        point = np.abs(bins) + outward * (bins != 0)
+        moved_by = np.sign(latent.ravel()) * centroids.of(bins, *said) / 256
+        point = np.abs(bins) + outward * (bins != 0) + moved_by
         distortion = (best / width - point) ** 2 * int(steps.weight[0]) / 16
         return np.asarray(distortion + tables.costs(bins, *said) / 256)
 

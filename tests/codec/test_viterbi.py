@@ -11,6 +11,7 @@ from service.codec.coder_tables import Tables
 from service.codec.quantise import STEP_UNIT, Steps, dequantise, quantise
 from service.codec.trellis import GROUPS, WIDTH, Trellis
 from service.codec.viterbi import IMPOSSIBLE, cheapest, tied
+from tests.codec.samples import centroids_of
 
 WIDTH_OF_BIN = 400 * STEP_UNIT
 SHAPE = (2, 40, 40)
@@ -28,7 +29,7 @@ def steps_of(outward: int = 4) -> Steps:
 
 def values_of(latent: np.ndarray, scales: np.ndarray, tables: Tables) -> Values:
     nothing = np.zeros(latent.shape, np.int32)
-    return Values(latent, nothing, steps_of(), nothing.astype(np.int16), scales, tables, held=True)
+    return Values(latent, nothing, steps_of(), nothing.astype(np.int16), scales, tables, centroids_of(3), held=True)
 
 
 def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +113,7 @@ def test_moves_never_gain_where_there_is_no_choice_and_are_bounded(tables: Table
     columns = [np.full(1, value, np.int32) for value in (WIDTH_OF_BIN, 4, 0, 70)]
     nothing = np.zeros(latent.shape, np.int32)
     steps = Steps(columns[0], 4, *columns[1:])
-    values = Values(latent, nothing, steps, nothing.astype(np.int16), scales, tables, held=True)
+    values = Values(latent, nothing, steps, nothing.astype(np.int16), scales, tables, centroids_of(3), held=True)
     bins = choose(values).ravel()
     cost, step = moves(bins, values, np.arange(latent.size))
     assert (np.abs(step) == 1).all()

@@ -37,6 +37,7 @@ from service.codec.feedback import KERNEL_BITS
 from service.codec.feedback import Feedback as CodecFeedback
 from service.codec.prior import PASSES, bands_of, select
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT, Steps, dequantise
+from tests.codec.samples import MIDDLES
 
 WIDTH = 400
 """Lattice units of a step."""
@@ -52,7 +53,7 @@ def tables():
 
 
 def steps_of(weight: float, shift: int) -> Steps:
-    columns = [np.array([v], np.int32) for v in (WIDTH * STEP_UNIT, 8 - shift, 0, round(weight * WEIGHT_UNIT))]
+    columns = [np.array([v], np.int32) for v in (WIDTH * STEP_UNIT, 8, 0, round(weight * WEIGHT_UNIT))]
     return Steps(columns[0], shift, *columns[1:])
 
 
@@ -67,7 +68,7 @@ def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, sh
     latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
     means, scales = (np.full(latent.shape, value, np.int16) for value in (eighths, scale))
     moved = np.full(latent.shape, lean * WIDTH // 32, np.int32)
-    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables, held=False))
+    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables, MIDDLES, held=False))
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
