@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
+from service.codec.centroids import ONE_BIN
 from service.codec.coder_tables import Tables, alike, symbols_of
 from service.codec.entropy import Decoder, Encoder
 from service.codec.errors import CorruptStreamError
@@ -50,8 +51,6 @@ OFF_LIMIT = 2047
 """What weights are multiplied with is clipped to this, in 1/8 bin."""
 MEAN_LIMIT = 2**13
 """Corrected means are clipped to this."""
-ONE_BIN = 8
-"""A bin, in the unit of means: the weight of a constant is one of a whole bin."""
 COLOUR_SCALE, CHANNEL_SCALE, FLAG_SCALE, WEIGHT_SCALE = 20, 10, 10, 34
 """Scale indices that the numbers said are coded with."""
 
@@ -151,7 +150,7 @@ class Residuals:
         bands, rows, columns = means.shape
         (row, column), groups = phase_of(number), AROUND[number % len(PHASES)]
         result = np.empty((bands, features_of(number), rows, columns), np.int32)
-        result[:, 0], result[:, 1] = means, ONE_BIN
+        result[:, 0], result[:, 1] = means, ONE_BIN  # the weight of a constant is one of a whole bin
 
         def off(channels: Sequence[int], down: int, right: int) -> Shorts:
             top, left = 1 + row + down, 1 + column + right

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
-from service.codec.calibration import ONE_BIN
 
 MAGNITUDES = 3
 """Sizes of bins that are told apart: 0, 1 and all others."""
+ONE_BIN = 8
+"""A bin, in the unit of means."""
 FAR = ONE_BIN
 """Means farther than this from the middle of a bin count as so far away."""
 DISTANCES = 2 * FAR + 1

@@ -15,7 +15,6 @@ from service.codec.calibration import (
     CHANNEL_SCALE,
     FLAG_SCALE,
     OFF_LIMIT,
-    ONE_BIN,
     SHIFT_LIMIT,
     WEIGHT_BITS,
     WEIGHT_LIMIT,
@@ -25,6 +24,7 @@ from service.codec.calibration import (
     Said,
     corrected,
 )
+from service.codec.centroids import ONE_BIN
 from service.codec.coder_tables import Tables, alike
 from service.codec.prior import PHASES, codes_chroma
 

@@ -13,7 +13,6 @@ from service.codec.calibration import (
     AROUND,
     MEAN_LIMIT,
     OFF_LIMIT,
-    ONE_BIN,
     SHIFT_LIMIT,
     WEIGHT_LIMIT,
     Calibrated,
@@ -22,6 +21,7 @@ from service.codec.calibration import (
     corrected,
     features_of,
 )
+from service.codec.centroids import ONE_BIN
 from service.codec.coder_tables import Tables, symbols_of
 from service.codec.entropy import Decoder, Encoder
 from service.codec.errors import CorruptStreamError
