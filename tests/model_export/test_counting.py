@@ -42,7 +42,7 @@ def test_free_bins_and_low_passes_meet_the_tables(counts: Counts):
 
 
 def test_centroids_lie_where_values_do(counts: Counts):
-    """A thousand values a fifth of a bin outside their points move these by nearly as much, and few hardly."""
+    """Many values a fifth of a bin outside their points move these by nearly as much, and three hardly."""
     values, left = np.zeros_like(counts.values), np.zeros_like(counts.left)
     for scale, number in ((20, 100_000), (50, 3)):
         values[2, 1, 1, scale, 8], left[2, 1, 1, scale, 8] = number, 0.2 * number
