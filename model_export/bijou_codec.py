@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from model_export import marginal
+from model_export.marginal import MarginalCosts
 from model_export.peers import Codec, Coded, Pixels
 from service import codec
 
 LOSSLESS_QUALITY = 100.0
+LAST_SEARCHED = 90.0
+"""Highest quality at which an encoder asks what bins cost elsewhere."""
 
 
 def bijou_codecs(
@@ -59,6 +63,31 @@ def bijou_codecs(
     return {plain.name: plain, stable.name: stable}
 
 
+def searched_codec(model: codec.Model, costs: MarginalCosts, checkpoint: Path, qualities: Sequence[float]) -> Codec:
+    """`bijou-searched`: bins chosen by what they cost elsewhere too; its second generation is the plain encoder's.
+
+    Args:
+        model: Encodes.
+        costs: Of the same weights.
+        checkpoint: Where these come from.
+        qualities: Of the curve; those it does not serve are left out.
+    """
+    plain = bijou_codecs(model, [q for q in qualities if q <= LAST_SEARCHED], ())["bijou"]
+
+    def encode(pixels: Pixels, quality: float) -> Coded:
+        return _encode(pixels, quality, model, stable=False, costs=costs)
+
+    digest = hashlib.sha256(checkpoint.read_bytes() + Path(marginal.__file__).read_bytes()).hexdigest()[:8]
+    return replace(
+        plain,
+        name="bijou-searched",
+        setting=f"{plain.setting}, costs elsewhere in {costs.rounds} rounds ({digest})",
+        encode=encode,
+        again=plain.encode,
+        lossless_quality=None,
+    )
+
+
 def code_digest() -> str:
     """Eight hex digits that change with the codec's code, but not with its comments and docstrings."""
     digest = hashlib.sha256()
@@ -76,8 +105,10 @@ def _is_docstring(statement: ast.AST) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def _encode(pixels: Pixels, quality: float, model: codec.Model, stable: bool) -> Coded:
+def _encode(
+    pixels: Pixels, quality: float, model: codec.Model, stable: bool, costs: MarginalCosts | None = None
+) -> Coded:
     grey = bool(np.all(pixels == pixels[:, :, :1]))
     picture = codec.Picture(pixels=pixels, alpha=None, grey=grey, icc=None, exif=None)
-    encoded = codec.encode(picture, model, codec.Target(quality=quality), stable=stable)
+    encoded = codec.encode(picture, model, codec.Target(quality=quality), stable=stable, elsewhere=costs)
     return Coded(encoded.stream, encoded.psnr_db)

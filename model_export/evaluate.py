@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from model_export.cache import Cache
-from model_export.config import LARGE
+from model_export.config import LARGE, ROUNDS
 from model_export.measure import GENERATIONS, measure_descent, measure_point
 from model_export.peers import Codec, peers
 from model_export.plots import draw
@@ -41,7 +41,7 @@ from model_export.summarise import (
 log = logging.getLogger(__name__)
 
 PARTS = ("curves", "lossless", "generations")
-OURS = ("bijou", "bijou-stable", "bijou-large")
+OURS = ("bijou", "bijou-stable", "bijou-large", "bijou-searched")
 DEFAULT_QUALITIES = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 100.0)
 DEFAULT_GENERATION_QUALITIES = (20.0, 30.0, 50.0)
 DEFAULT_ANCHORS = (
@@ -195,7 +195,8 @@ def _chosen_codecs(options: argparse.Namespace) -> list[Codec]:
 
 
 def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
-    from model_export.bijou_codec import bijou_codecs  # peers can be measured without a model
+    from model_export.bijou_codec import bijou_codecs, searched_codec  # peers can be measured without a model
+    from model_export.marginal import costs_of
     from service import codec
 
     runtime = codec.RuntimeOptions(device=options.device, threads=options.threads)
@@ -209,6 +210,9 @@ def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
         if model.name == LARGE.name and model is not models.default:
             large = bijou_codecs(model, options.qualities, options.generation_qualities)["bijou"]
             table["bijou-large"] = replace(large, name="bijou-large", generation_qualities=())
+    if options.checkpoint:
+        costs = costs_of(options.checkpoint, models.default, options.rounds, options.threads)
+        table["bijou-searched"] = searched_codec(models.default, costs, options.checkpoint, options.qualities)
     return table
 
 
@@ -219,6 +223,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder for evaluation.json, evaluation.md and the figures")
     add("--cache", type=Path, help="folder of figures already measured; new ones are added at once")
     add("--model", type=Path, help="folder of one model (default: the shipped one)")
+    add("--checkpoint", type=Path, help="its weights, which bijou-searched needs")
+    add("--rounds", type=int, default=ROUNDS, help="of bijou-searched")
     add("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=1, help="threads of every codec that can use several")
     add("--jobs", type=int, default=1, help="pictures at a time; more than one: no times")

@@ -82,13 +82,14 @@ class Known:
         self.bins = torch.zeros(n, 9, height, width, device=device)
         self.planes = torch.zeros(n, PLANES, height, width, device=device)
 
-    def learn(self, number: int, bins: Tensor) -> None:
-        """Take in the bins of a pass, [N, bands, H/2, W/2]."""
+    def learn(self, number: int, bins: Tensor, moved: Tensor | None = None) -> None:
+        """Take in the bins of a pass, [N, bands, H/2, W/2]; moved: what is added to their planes, for gradients."""
         row, column = phase_of(number)
         planes = slice(LUMA_PLANES, None) if codes_chroma(number) else slice(LUMA_PLANES)
         self.planes = self.planes.clone()  # earlier passes keep what they read, for their gradients
         put(self.bins, number, bins)
-        self.planes[:, planes, row::2, column::2] = planes_of(bins, self.exact)
+        own = planes_of(bins, self.exact)
+        self.planes[:, planes, row::2, column::2] = own if moved is None else own + moved
 
     def seen_by(self, number: int) -> Tensor | None:
         """The planes a pass reads; None for the first."""

@@ -207,12 +207,17 @@ class Quantiser(Exactable):
 
 @torch.no_grad()
 def choose_bins(
-    value: Tensor, shift: Tensor, weight: Tensor, outward: Tensor, bits: Callable[[Tensor], Tensor]
+    value: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    outward: Tensor,
+    bits: Callable[[Tensor], Tensor],
+    elsewhere: Tensor | None = None,
 ) -> Tensor:
     """The nearest bin, or the next one towards 0 where the bits it saves are worth the distortion.
 
-    As the encoder chooses for pictures that no decoder made: values below the middle of their bin may be moved
-    (service.codec.choice).
+    As the encoder chooses for pictures that no decoder made: values below the middle of their bin may be moved, all
+    where it is known what that costs elsewhere (service.codec.choice).
 
     Args:
         value: In units of the step.
@@ -220,6 +225,7 @@ def choose_bins(
         weight: Bits a squared bin of distortion is worth, broadcast over value.
         outward: Outward shift of the points, in bins, broadcast over value.
         bits: Bits of each bin.
+        elsewhere: Bits that the next bin towards 0 costs elsewhere; None: not known.
     """
     magnitude, sign = value.abs(), torch.sign(value)
     nearest = torch.floor(magnitude + 0.5)
@@ -228,8 +234,10 @@ def choose_bins(
     best = magnitude + sign * shift
     worth = weight * ((best - far).square() - (best - near).square())
     now, then = bits(sign * torch.stack([nearest, lower]))
-    saved = now - then
-    return sign * torch.where((magnitude < nearest) & (saved > worth), lower, nearest)
+    saved, free = now - then, magnitude < nearest
+    if elsewhere is not None:
+        saved, free = saved - elsewhere, nearest > 0
+    return sign * torch.where(free & (saved > worth), lower, nearest)
 
 
 def reconstruct(latent: Tensor, step: Tensor, bins: Tensor, offset: Tensor, outward: Tensor) -> Tensor:

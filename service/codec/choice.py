@@ -4,6 +4,9 @@ The encoder may take the next bin towards 0 instead of the nearest one where the
 but only for values below the middle of their bin. No decoder knows of it. Of a picture that a decoder may have made it
 leaves alone what lies where decoders put values: no nearer to 0 than a bin's reach (`quantise`). Everything is integer.
 
+Who knows what a bin costs elsewhere, in bins coded later and in points that they move, may say so (`Values.elsewhere`);
+then values above the middle of their bin have the same choice.
+
 Source: K. Ramchandran and M. Vetterli, "Rate-Distortion Optimal Fast Thresholding with Complete JPEG/MPEG Decoder
 Compatibility", IEEE Trans. Image Processing 3(5), 1994.
 """
@@ -22,6 +25,8 @@ from service.codec.quantise import STEP_UNIT, Steps, quantise, rounded
 
 MOVE_LIMIT = 2**20
 """Largest |cost| of a move, in 1/256 bit."""
+BEYOND_BIN = 129
+"""No value lies so far out of the middle of its nearest bin, in 1/256 bin."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Values:
         tables: The entropy coder's, for the bits of a bin.
         centroids: Where in their bins values lie.
         held: Whether the encoder leaves alone what a decoder may have put where it lies.
+        elsewhere: What the next bin towards 0, in the place of the nearest, costs elsewhere, in 1/256 bit, [C, H, W];
+            None: not known.
     """
 
     latent: Integers
@@ -48,6 +55,7 @@ class Values:
     tables: Tables
     centroids: Centroids
     held: bool
+    elsewhere: Shorts | None = None
 
     def prices(self, bins: Integers, places: NDArray[np.intp]) -> Integers:
         """What bins cost at some places, in 1/256 bit."""
@@ -62,7 +70,15 @@ class Values:
     def least(self, channel: NDArray[np.intp]) -> Integers:
         """From where on out of the middle of its bin a value of a channel has no choice, in 1/256 bin."""
         reach: Integers = self.steps.reach[channel]
-        return -4 * reach if self.held else np.zeros_like(reach)
+        if self.held:
+            return -4 * reach
+        return np.zeros_like(reach) if self.elsewhere is None else np.full_like(reach, BEYOND_BIN)
+
+    def costs_elsewhere(self, places: NDArray[np.intp]) -> Integers:
+        """What the next bin towards 0 costs elsewhere at some places, in 1/256 bit."""
+        if self.held or self.elsewhere is None:
+            return np.zeros(places.shape, np.int32)
+        return self.elsewhere.ravel()[places].astype(np.int32)
 
     def pull(self, places: NDArray[np.intp], width: Integers) -> NDArray[np.int64]:
         """The shift at some places, in 1/256 bin; width: of each one's bins."""
@@ -87,7 +103,7 @@ def choose(values: Values) -> Integers:
     best = position + sign * values.pull(place, width)
     now, then = sign * values.points(near, place), sign * values.points(far, place) - 256
     worth = (now - then) * (2 * best - now - then) * steps.weight[channel]
-    saved = values.prices(near, place) - values.prices(far, place)
+    saved = values.prices(near, place) - values.prices(far, place) - values.costs_elsewhere(place)
     flat[place] = np.where(saved * (2**20 // COST_UNIT) > worth, far, near)
     return bins
 
@@ -112,12 +128,13 @@ def moves(bins: Integers, values: Values, places: NDArray[np.intp]) -> tuple[Int
     magnitude = chosen * sign
     off = _position(latent, magnitude, width) + sign * values.pull(places, width)
     price, lost = values.prices(chosen, places), np.square(off - sign * values.points(chosen, places))
+    elsewhere = values.costs_elsewhere(places)
     costs = []
     for step in (1, -1):
         moved = (sign * (magnitude + step)).astype(np.int32)
         more = np.square(off - 256 * step - sign * values.points(moved, places)) - lost
         worth = more * weight // (2**20 // COST_UNIT)
-        dearer = values.prices(moved, places) - price
+        dearer = values.prices(moved, places) - price - step * elsewhere
         costs.append(np.where(settled, np.maximum(worth + np.maximum(dearer, 0), 0), worth + dearer))
     cost = np.minimum(*costs).clip(-MOVE_LIMIT, MOVE_LIMIT).astype(np.int32)
     return cost, np.where(costs[0] < costs[1], sign, -sign).astype(np.int32)

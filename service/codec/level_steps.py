@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
 from service.codec import flow
-from service.codec.arrays import Bytes8, Floats
+from service.codec.arrays import Bytes8, Floats, Shorts
 from service.codec.artifact import Model
 from service.codec.calibration import Said
 from service.codec.clock import Clock
@@ -150,18 +150,33 @@ def _walk(places: Sequence[Place], clock: Clock) -> Walk:
 
 @dataclass(frozen=True, eq=False)
 class EncodeLevel(_AtPlace[tuple[Floats, Bytes8 | None, list[Said]]]):
-    """Details [1, 9, h, w] -> those the decoder will have, what is handed on, and what each pass has to say."""
+    """Details [1, 9, h, w] -> those the decoder will have, what is handed on, and what each pass has to say.
+
+    elsewhere: as in `Walk.encode_level`.
+    """
 
     op: ClassVar[str] = "encode"
     details: Floats
+    elsewhere: Shorts | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """That of the place, and whether it is known what bins cost elsewhere."""
+        return self.op, self.place.key, self.elsewhere is None
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Bytes8 | None, list[Said]]]:
         """As in Step."""
         places = [s.place for s in steps]
         low, parent = joined([p.low for p in places]), restored([p.parent for p in places], places[0].model)
+        known = [s.elsewhere for s in steps if s.elsewhere is not None]
         details, handed_on, said = _walk(places, clock).encode_level(
-            joined([s.details for s in steps]), places[0].level, low, parent, places[0].finer
+            joined([s.details for s in steps]),
+            places[0].level,
+            low,
+            parent,
+            places[0].finer,
+            joined(known) if known else None,
         )
         each = zip(kept(handed_on, len(steps)), said, strict=True)
         return [(details[i : i + 1], own, words) for i, (own, words) in enumerate(each)]

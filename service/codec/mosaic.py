@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.codec.arrays import Bytes8, Floats, Integers
+from service.codec.arrays import Bytes8, Floats, Integers, Shorts
 from service.codec.calibration import Said
 from service.codec.coder_tables import Tables
 from service.codec.container import parts_of
@@ -42,12 +42,14 @@ class PictureLatent:
         details: Of a level and a tile, [1, 9, h, w].
         size: Height and width of the picture.
         unit: Lattice units in a grey level.
+        elsewhere: What bins cost elsewhere, as in `Values`, of a level and a tile, [1, 9, h, w]; None: not known.
     """
 
     low: Floats
     details: Callable[[int, Tile], Floats]
     size: tuple[int, int]
     unit: int
+    elsewhere: Callable[[int, Tile], Shorts] | None = None
 
 
 def analyse_picture(read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run) -> PictureLatent:
@@ -122,7 +124,9 @@ def encode_picture(
     def encode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         finer = grid.tile_size(index, level)
         place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index), finer, tied, held)
-        details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, grid.tiles[index])))
+        tile = grid.tiles[index]
+        elsewhere = None if latent.elsewhere is None else latent.elsewhere(level, tile)
+        details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, tile), elsewhere))
         with run.clock.room("entropy"):
             writers[index].add(level, said)
         return details, handed_on

@@ -7,11 +7,13 @@ re_encode  stream -> latent -> quantise ...: no forward flow, no pixels in betwe
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from service.codec import fixed_point, lattice
+from service.codec.arrays import Bytes8, Shorts
 from service.codec.artifact import Model, ModelSet
 from service.codec.clock import Clock
 from service.codec.container import GREY, quality_of
@@ -79,7 +81,12 @@ class Decoded:
 
 
 def encode(
-    picture: Picture, model: Model, target: Target = Target(), stable: bool = False, runner: TileRunner = DIRECT
+    picture: Picture,
+    model: Model,
+    target: Target = Target(),
+    stable: bool = False,
+    runner: TileRunner = DIRECT,
+    elsewhere: Callable[[Bytes8, int], tuple[Shorts, ...]] | None = None,
 ) -> Encoded:
     """Encode a picture.
 
@@ -89,6 +96,8 @@ def encode(
         target: What to aim at.
         stable: Repeat until decoding and encoding again gives the same stream.
         runner: Who runs the tile steps; its errors pass through.
+        elsewhere: Who knows what bins cost elsewhere (`choice`): pixels [H, W, 3] and a quality code -> costs in 1/256
+            bit of each level, finest first, [9, h, w]. Asked for pictures that no decoder made, up to quality 90.
 
     Raises:
         TargetError: The target cannot be met.
@@ -99,6 +108,8 @@ def encode(
     alpha = encode_alpha(picture, run)
     searching = target.quality is None and target != Target()
     source = source_of(picture, lattice.LOSSY_UNIT, run, alpha, keep=searching)
+    if elsewhere is not None:
+        source = replace(source, elsewhere=functools.partial(elsewhere, picture.pixels))
     found = aim(target, _attempts(source, run), picture.pixels)
     settled = True if stable else None
     if stable and found.code is not None:

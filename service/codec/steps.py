@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.codec.arrays import Floats
+from service.codec.arrays import Floats, Number
 from service.codec.artifact import Model
 from service.codec.clock import Clock
 from service.codec.tile import CodedTile, analyse, decode_tiles, draft_tiles, encode_tiles
@@ -128,7 +129,8 @@ class Encode(_OfLatent[CodedTile]):
     @property
     def key(self) -> Hashable:
         """Model, lattice, losslessness, size and how bins are chosen, not the code."""
-        return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size, self.tied, self.held
+        chosen = self.tied, self.held, bool(self.latent.elsewhere)
+        return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size, chosen
 
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[CodedTile]:
@@ -197,7 +199,7 @@ def codes_of(codes: Sequence[int | None]) -> list[int] | None:
     return given or None
 
 
-def joined(tiles: Sequence[Floats]) -> Floats:
+def joined(tiles: Sequence[NDArray[Number]]) -> NDArray[Number]:
     """[1, ...] each -> [N, ...]; a single one is not copied."""
     return tiles[0] if len(tiles) == 1 else np.concatenate(tiles)
 
@@ -207,9 +209,13 @@ def _merged(latents: Sequence[Latent]) -> Latent:
     first = latents[0]
     if len(latents) == 1:
         return first
-    details = tuple(joined(level) for level in zip(*(own.details for own in latents), strict=True))
-    lows = tuple(joined(level) for level in zip(*(own.lows for own in latents), strict=True))
-    return Latent(joined([own.low for own in latents]), details, lows, first.size, first.unit)
+    details, lows = _levels([own.details for own in latents]), _levels([own.lows for own in latents])
+    elsewhere = _levels([own.elsewhere for own in latents])
+    return Latent(joined([own.low for own in latents]), details, lows, first.size, first.unit, elsewhere)
+
+
+def _levels(tiles: Sequence[tuple[NDArray[Number], ...]]) -> tuple[NDArray[Number], ...]:
+    return tuple(joined(level) for level in zip(*tiles, strict=True))
 
 
 def _split(latent: Latent) -> list[Latent]:
@@ -217,6 +223,7 @@ def _split(latent: Latent) -> list[Latent]:
 
     def one(index: int) -> Latent:
         details, lows = (tuple(level[index : index + 1] for level in some) for some in (latent.details, latent.lows))
-        return Latent(latent.low[index : index + 1], details, lows, latent.size, latent.unit)
+        elsewhere = tuple(level[index : index + 1] for level in latent.elsewhere)
+        return Latent(latent.low[index : index + 1], details, lows, latent.size, latent.unit, elsewhere)
 
     return [one(index) for index in range(len(latent.low))]

@@ -84,7 +84,10 @@ def encode_tiles(
             with clock.room("entropy"):
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
         for level in part:
-            details, parent, said = walk.encode_level(latent.details[level], level, low, parent, sizes[level])
+            elsewhere = latent.elsewhere[level] if latent.elsewhere else None
+            details, parent, said = walk.encode_level(
+                latent.details[level], level, low, parent, sizes[level], elsewhere
+            )
             wrong = [sofar + sum(own.wrong for own in tile) for sofar, tile in zip(wrong, said, strict=True)]
             with clock.room("entropy"):
                 for tile in zip(encoders, said, tables, strict=True):

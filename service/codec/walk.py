@@ -45,6 +45,8 @@ class Latent:
         lows: Low-pass below each level, finest first, which lossless coding reads; empty on the lossy lattice.
         size: Height and width of a tile.
         unit: Lattice units in a grey level.
+        elsewhere: What bins cost elsewhere, as in `Values`, of each level, finest first, [N, 9, h, w]; empty: not
+            known.
     """
 
     low: Floats
@@ -52,6 +54,7 @@ class Latent:
     lows: tuple[Floats, ...]
     size: tuple[int, int]
     unit: int
+    elsewhere: tuple[Shorts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,13 @@ class Walk:
         return [replace(steps.channels(LOW), outward=0, reach=middle) for steps in self.steps(deepest)]
 
     def encode_level(
-        self, values: Floats, level: int, low: Floats, parent: ort.OrtValue | None, finer: tuple[int, int]
+        self,
+        values: Floats,
+        level: int,
+        low: Floats,
+        parent: ort.OrtValue | None,
+        finer: tuple[int, int],
+        elsewhere: Shorts | None = None,
     ) -> tuple[Floats, ort.OrtValue | None, list[list[Said]]]:
         """Choose a level's bins.
 
@@ -102,6 +111,7 @@ class Walk:
             low: Low-pass of the level as the decoder has it, [N, 3, h, w].
             parent: What the prior of the coarser level handed on.
             finer: Height and width of the state above the level.
+            elsewhere: What the level's bins cost elsewhere, as in `Values`, [N, 9, h, w]; None: not known.
 
         Returns:
             The details as the decoder will have them, what this level's prior hands on to the finer one, and what each
@@ -125,7 +135,9 @@ class Walk:
                 shifts = np.zeros_like(latents) if feedback is None else feedback.shift(number)
                 trellises = self._trellises(scales)
                 own_centroids = [own[codes_chroma(number)] for own in centroids]
-                each = map(Values, latents, shifts, own_steps, means, scales, tables, own_centroids, repeat(self.held))
+                costs = repeat(None) if elsewhere is None else select(elsewhere, number)
+                said_of = latents, shifts, own_steps, means, scales, tables, own_centroids
+                each = map(Values, *said_of, repeat(self.held), costs)
                 bins_of, wrong = zip(*map(chosen, each, trellises), strict=True)
                 own: Integers = stacked(bins_of)
                 if feedback is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,12 +39,15 @@ class Source:
         latent: The picture after the forward flow: a Latent if it is one tile.
         alpha: The coded alpha.
         of_stream: Whether the latent comes from a stream and not from the picture's pixels.
+        elsewhere: What bins cost elsewhere at a quality code, as in `Values`, of each level, finest first, [9, h, w];
+            None: not known.
     """
 
     picture: Picture
     latent: Callable[[], Latent | PictureLatent]
     alpha: bytes | None
     of_stream: bool = False
+    elsewhere: Callable[[int], tuple[Shorts, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,19 @@ def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Byt
     decoded = _is_decoded(latent, code, run)
     # Overshoot matters where the picture is saturated; what an encoder met before comes from pixels.
     clipped = decoded and not source.of_stream and bool(saturation.saturated(pixels).any())
+    if source.elsewhere is not None and not decoded and code <= saturation.LAST_CODE:
+        latent = _informed(latent, source.elsewhere(code))
     coded = _lossy(latent, code, picture, run, keep=clipped, held=decoded)
     if clipped and (planes := _recovered(coded, pixels, code, latent.unit, picture.grey, run)) is not None:
         coded = _lossy(_analyse(_part_of(planes), size, latent.unit, run), code, picture, run, keep=False, held=True)
     return _written(source, code, coded, run)
+
+
+def _informed(latent: Latent | PictureLatent, elsewhere: tuple[Shorts, ...]) -> Latent | PictureLatent:
+    """A latent and what its bins cost elsewhere, of each level of the picture, finest first, [9, h, w]."""
+    if isinstance(latent, Latent):
+        return replace(latent, elsewhere=tuple(level[None] for level in elsewhere))
+    return replace(latent, elsewhere=lambda level, tile: tile.area(level + 1).of(elsewhere[level])[None])
 
 
 def _lossy(
