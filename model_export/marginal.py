@@ -38,7 +38,6 @@ from model_export.quantiser import (
     choose_bins,
     log2_delta,
     outward_shift,
-    put,
     selected,
     within_bin,
 )
@@ -92,6 +91,8 @@ class MarginalCosts:
     """
 
     def __init__(self, model: CodecModel, rounds: int = ROUNDS) -> None:
+        if rounds < 1:
+            raise ValueError("a search has at least one round")
         self.model, self.rounds = model.eval(), rounds
         for parameter in model.parameters():
             parameter.requires_grad_(False)
@@ -134,8 +135,6 @@ def derivatives(
 ) -> list[Tensor]:
     """How the loss changes elsewhere where a bin is taken one towards 0 from its nearest one, to first order.
 
-    Bits of bins coded later count, as do points that dequantisers move; not the bin's own bits and distortion.
-
     Args:
         model: In evaluation mode, its parameters frozen.
         picture: [N, 3, H, W], blue green red, 0 ... 255, sides multiples of 2**(levels + 1).
@@ -145,8 +144,35 @@ def derivatives(
     Returns:
         Bits of each level, finest first, [N, 9, h, w]; 0 where the nearest bin is 0.
     """
+    n, _, height, width = picture.shape
+    sizes = [(height >> level + 1, width >> level + 1) for level in range(model.config.levels)]
+    taken = [torch.zeros(n, 9, *size, dtype=picture.dtype, requires_grad=True) for size in sizes]
+    loss_elsewhere(model, picture, position, taken, costs).backward()
+    return [torch.zeros_like(own) if own.grad is None else own.grad for own in taken]
+
+
+def loss_elsewhere(
+    model: CodecModel,
+    picture: Tensor,
+    position: Tensor,
+    taken: Sequence[Tensor],
+    costs: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """Rate and distortion, in bits, once parts of bins are taken away where others read them.
+
+    Bits of bins coded later count, as do points that dequantisers move; not a bin's own bits and distortion, which an
+    encoder knows when it chooses it.
+
+    Args:
+        model: As in `derivatives`, like `picture`, `position` and `costs`.
+        picture: As there.
+        position: As there.
+        taken: What part of the way from its nearest bin to the next one towards 0 each is taken, [N, 9, h, w] of each
+            level, finest first.
+        costs: As there.
+    """
     levels, n = model.config.levels, len(picture)
-    unit, log2_step = torch.ones(n), log2_delta(position)
+    unit, log2_step = picture.new_ones(n), log2_delta(position)
     outward = outward_shift(log2_step)[:, None, None, None]
     worth = choice_strength(log2_step) * RATE_DISTORTION * torch.exp2(-2 * log2_step)
     latents, low = [], picture - 128.0
@@ -156,10 +182,8 @@ def derivatives(
             latents.append(details)
         coarsest = model.steps(position, levels - 1, False)[:, :3]
         low, _ = model.code_lowest(low / coarsest, coarsest)
-    # Finer levels read the low-pass that bins were taken from; what is shown is not that, for a bin's own distortion
-    # counts when it is chosen.
-    shown, parent, bits = low, None, torch.zeros(n)
-    taken: list[list[Tensor]] = [[] for _ in range(levels)]
+    # Finer levels read a low-pass that bins were taken from; what is shown is another one.
+    shown, parent, bits = low, None, picture.new_zeros(n)
     for level in reversed(range(levels)):
         steps, condition = model.steps(position, level, False), model.condition(position, level)
         prior, value = model.prior(level), latents[level] / steps[:, 3:]
@@ -167,42 +191,34 @@ def derivatives(
         weight = model.quantiser.weights(position, level)[:, 3:, None, None]
         feedback = Feedback(value, steps[:, 3:], outward, model.feedback_kernels[level])
         nearest = torch.sign(value) * torch.floor(value.abs() + 0.5)
-        known, moved = Known((n, *value.shape[2:]), False, value.device), torch.zeros_like(value)
-        phases = by_phase(features)
+        known, phases = Known((n, value.shape[2], value.shape[3]), False, value.device), by_phase(features)
         for number, head in enumerate(prior.heads):
             mean, log2_scale = head(phases[number % 4], known.seen_by(number), condition)
             price = functools.partial(logistic_bits, mean=mean, log2_scale=log2_scale)
-            own_weight = of_colours(weight, codes_chroma(number))
-            own_costs = None if costs is None else selected(costs[level], number)
-            bins = choose_bins(selected(value, number), feedback.shift(number), own_weight, outward, price, own_costs)
+            bins = choose_bins(
+                selected(value, number),
+                feedback.shift(number),
+                of_colours(weight, codes_chroma(number)),
+                outward,
+                price,
+                None if costs is None else selected(costs[level], number),
+            )
             feedback.learn(number, bins)
             bits = bits + price(bins).flatten(1).sum(1)
-            own = torch.zeros_like(bins, requires_grad=True)
-            taken[level].append(own)
-            put(moved, number, own)
-            known.learn(number, bins, -torch.cat([own] * 3, 1) * planes_between(selected(nearest, number)))
+            share = torch.cat([selected(taken[level], number)] * 3, 1)
+            known.learn(number, bins, -share * planes_between(selected(nearest, number)))
         offset, parent = prior.dequantiser(features, known.planes, condition)
         points = (known.bins + within_bin(known.bins, offset, outward)) * steps[:, 3:]
         distance = torch.sign(nearest) * (1 + outward * (nearest.abs() == 1)) * steps[:, 3:]
         rung = model.flow.rung(level, False, n)
         low, shown = (
-            model.flow.inverse(own, details, rung, unit, False)
-            for own, details in ((low, points - moved * distance), (shown, points))
+            model.flow.inverse(state, details, rung, unit, False)
+            for state, details in ((low, points - taken[level] * distance), (shown, points))
         )
     squared_error = (shown + 128.0 - picture).square().flatten(1).sum(1)
-    (bits + worth * squared_error).sum().backward()
-    return [gathered(own, details) for own, details in zip(taken, latents, strict=True)]
+    return (bits + worth * squared_error).sum()
 
 
 def planes_between(nearest: Tensor) -> Tensor:
     """How the planes of nearest bins differ from those of the next ones towards 0, [N, C, H, W] -> [N, 3 C, H, W]."""
     return planes_of(nearest, False) - planes_of(nearest - torch.sign(nearest), False)
-
-
-def gathered(taken: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Gradients of all passes of a level, in their places, [N, 9, H, W]; 0 for what nothing depends on."""
-    result = torch.zeros_like(like)
-    for number, own in enumerate(taken):
-        if own.grad is not None:
-            put(result, number, own.grad)
-    return result
