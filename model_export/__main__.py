@@ -15,7 +15,7 @@ from model_export.checkpoint import MixError, load_average, mix, save_compact
 from model_export.config import LARGE, ROUNDS, TINY, ModelConfig
 from model_export.data import NoPicturesError, Picture, read_pictures
 from model_export.export import Provenance, export, golden_picture
-from model_export.marginal import MismatchError, costs_of
+from model_export.marginal import SearchError, costs_of
 from model_export.train import PARTS, TrainSettings, train
 from model_export.validate import compare
 from model_export.verify import verify_bijection
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> int:
         if arguments[:1] == ["evaluate"]:
             return evaluate.main(arguments[1:])
         run(parser().parse_args(arguments))
-    except (BijouError, MismatchError, MixError, NoPicturesError, OSError) as error:
+    except (BijouError, MixError, NoPicturesError, OSError, SearchError) as error:
         print(f"model_export: {error}", file=sys.stderr)
         return 2
     return 0

@@ -58,8 +58,8 @@ PATCH = 768
 """Side of the patches, in pixels, that a picture is cut into: they bound memory; a bin's cost ends at their sides."""
 
 
-class MismatchError(ValueError):
-    """A checkpoint is of another model than the artifact."""
+class SearchError(ValueError):
+    """A search cannot be made as asked."""
 
 
 def costs_of(checkpoint: Path, artifact: Model, rounds: int = ROUNDS, threads: int = 1) -> MarginalCosts:
@@ -72,11 +72,11 @@ def costs_of(checkpoint: Path, artifact: Model, rounds: int = ROUNDS, threads: i
         threads: CPU threads of torch.
 
     Raises:
-        MismatchError: The two are of different sizes or names.
+        SearchError: The two are of different sizes or names, or there are no rounds.
     """
     model, _ = load_average(checkpoint)
     if model.config.as_dict() != artifact.manifest["config"]:
-        raise MismatchError(f"{checkpoint} is not what {artifact.name} was exported from; take its own checkpoint")
+        raise SearchError(f"{checkpoint} is not what {artifact.name} was exported from; take its own checkpoint")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     return MarginalCosts(model, rounds)
@@ -88,11 +88,14 @@ class MarginalCosts:
     Args:
         model: The float model of the artifact that encodes.
         rounds: How often the codec runs forwards and backwards, at least once.
+
+    Raises:
+        SearchError: There are no rounds.
     """
 
     def __init__(self, model: CodecModel, rounds: int = ROUNDS) -> None:
         if rounds < 1:
-            raise ValueError("a search has at least one round")
+            raise SearchError("a search has at least one round; give 1 or more")
         self.model, self.rounds = model.eval(), rounds
         for parameter in model.parameters():
             parameter.requires_grad_(False)

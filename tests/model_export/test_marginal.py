@@ -13,7 +13,7 @@ from model_export import dequantiser, marginal, prior, quantiser
 from model_export.__main__ import main
 from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
-from model_export.marginal import MarginalCosts, MismatchError, costs_of, derivatives, loss_elsewhere
+from model_export.marginal import MarginalCosts, SearchError, costs_of, derivatives, loss_elsewhere
 from model_export.model import CodecModel
 from model_export.quantiser import RATE_DISTORTION, choice_strength, log2_delta
 from model_export.tables import positions_of_codes
@@ -151,12 +151,12 @@ def test_small_pictures(size, models, shipped):
 
 
 def test_another_model_s_checkpoint_is_refused(checkpoint, models):
-    with pytest.raises(MismatchError, match="take its own checkpoint"):
+    with pytest.raises(SearchError, match="take its own checkpoint"):
         costs_of(checkpoint, models.default)
 
 
 def test_a_search_without_rounds_is_refused():
-    with pytest.raises(ValueError, match="at least one round"):
+    with pytest.raises(SearchError, match="at least one round"):
         MarginalCosts(CodecModel(TINY), 0)
 
 
