@@ -48,10 +48,12 @@ def chosen(
     shift: int = 0,
     held: bool = True,
     centroids: Centroids = MIDDLES,
+    elsewhere: int | None = None,
 ) -> NDArray[np.int32]:
     means, scales = (np.full(latent.shape, value, np.int16) for value in (mean, scale))
     shifts = np.full(latent.shape, shift, np.int32)
-    return choose(Values(latent, shifts, steps, means, scales, tables, centroids, held))
+    costs = None if elsewhere is None else np.full(latent.shape, elsewhere, np.int16)
+    return choose(Values(latent, shifts, steps, means, scales, tables, centroids, held, costs))
 
 
 @given(
@@ -94,13 +96,15 @@ def test_bins_never_fall_as_values_rise(steps):
     scale=st.integers(0, 69),
     shift=st.integers(-500, 500),
     held=st.booleans(),
+    elsewhere=st.none() | st.integers(-5000, 5000),
 )
 def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(
-    models, values, steps, mean, scale, shift, held
+    models, values, steps, mean, scale, shift, held, elsewhere
 ):
     tables, latent, centroids = models.default.tables.entropy_of(392), column(values), centroids_of(2)
     nearest = quantise(latent, steps).ravel()
-    taken = chosen(latent, steps, tables, mean, scale, shift, held, centroids).ravel()
+    taken = chosen(latent, steps, tables, mean, scale, shift, held, centroids, elsewhere).ravel()
+    elsewhere = None if held else elsewhere
     moved = nearest != taken
     np.testing.assert_array_equal(taken[moved], (nearest - np.sign(nearest))[moved])
     said = np.full(latent.size, mean, np.int16), np.full(latent.size, scale, np.int16)
@@ -108,16 +112,17 @@ def test_a_choice_is_the_nearest_bin_or_the_next_one_towards_zero_and_pays(
     best = place + np.sign(latent.ravel()) * shift * STEP_UNIT
 
     def loss(bins: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Bits, and distortion in what it is worth in bits."""
+        """Bits, here and elsewhere, and distortion in what it is worth in bits."""
         moved_by = np.sign(latent.ravel()) * centroids.of(bins, *said) / 256
         point = np.abs(bins) + outward * (bins != 0) + moved_by
         distortion = (best / width - point) ** 2 * int(steps.weight[0]) / 16
-        return np.asarray(distortion + tables.costs(bins, *said) / 256)
+        return np.asarray(distortion + (tables.costs(bins, *said) + (elsewhere or 0) * (bins != nearest)) / 256)
 
     rounding = 0.02 * int(steps.weight[0]) / 16 + 0.01
     assert (loss(taken) <= loss(nearest) + rounding).all()
     reach = held * steps.reach[0] / 64
-    free = (place / width - np.abs(nearest) < -reach - 0.01) & (nearest != 0) & (steps.weight[0] > 0)
+    free = (place / width - np.abs(nearest) < (-reach if elsewhere is None else 1) - 0.01) & (nearest != 0)
+    free &= steps.weight[0] > 0
     lower = nearest - np.sign(nearest)
     assert (loss(taken)[free] <= loss(lower)[free] + rounding).all()
 

@@ -88,6 +88,18 @@ def test_planes_of_a_decoder_come_out_of_a_draft_as_they_were(code, models):
     np.testing.assert_array_equal(drafted, planes)
 
 
+def test_tiles_whose_bins_cost_something_elsewhere_run_together_too(models):
+    run, model, rng = Run(models.default, DIRECT, Clock()), models.default, np.random.default_rng(0)
+    encoding = []
+    for step, code in zip(analyses((64, 128), lattice.LOSSY_UNIT, model)[:3], CODES, strict=False):
+        latent = run.step(step)
+        costs = tuple(rng.integers(-2000, 2000, own.shape).astype(np.int16) for own in latent.details)
+        encoding.append(Encode(model, dataclasses.replace(latent, elsewhere=costs), code, held=False))
+        assert run.step(encoding[-1]).parts != run.step(Encode(model, latent, code, held=False)).parts
+    for together, step in zip(Encode.together(encoding, Clock()), encoding, strict=True):
+        assert together.parts == run.step(step).parts
+
+
 def test_a_damaged_tile_is_refused_in_company_too(models):
     model, run = models.default, Run(models.default, DIRECT, Clock())
     step = analyses((20, 20), lattice.LOSSY_UNIT, model)[0]
@@ -112,7 +124,9 @@ def test_a_code_is_no_part_of_a_key_but_all_that_shapes_the_graphs_is(models):
         Decode(model, parts, 5, (9, 8), lattice.LOSSY_UNIT, 1),
     ]
     assert dataclasses.replace(decodes[0], code=6).key == decodes[0].key
+    informed = dataclasses.replace(latents[0], elsewhere=tuple(own.astype(np.int16) for own in latents[0].details))
     encodes = [Encode(model, latents[0], 5), Encode(model, latents[1], None), Encode(model, latents[2], 5)]
+    encodes.append(Encode(model, informed, 5))
     drafts = [Draft(model, latents[0], 5), Draft(model, latents[2], 5)]
     assert dataclasses.replace(drafts[0], code=6).key == drafts[0].key
     steps: list[codec.Step[Any]] = [lossy, lossless, wide, *encodes, *drafts, *decodes]

@@ -1,6 +1,7 @@
 """viterbi: parities come out right at the least cost, and what has them right already stays as it is."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,5 +123,25 @@ def test_moves_never_gain_where_there_is_no_choice_and_are_bounded(tables: Table
     assert np.flatnonzero(~settled).tolist() == [3, 10]
     assert (cost[settled] >= 0).all()
     assert (np.abs(cost) <= MOVE_LIMIT).all()
+    # What bins cost elsewhere changes nothing for a decoded picture.
+    dear = replace(values, elsewhere=np.full(latent.shape, 20_000, np.int16))
+    np.testing.assert_array_equal(moves(bins, dear, np.arange(latent.size)), (cost, step))
     # The cheaper neighbour of a value in a bin's upper half is the next one out.
     assert step[latent.ravel() == 470].tolist() == [1]
+
+
+@pytest.mark.parametrize("elsewhere", [-3000, 3000])
+def test_a_move_towards_zero_costs_what_it_does_elsewhere_and_one_outwards_saves_it(elsewhere: int, tables: Tables):
+    latent, scales = drawn(5)
+    plain = replace(values_of(latent, scales, tables), held=False)
+    values = replace(plain, elsewhere=np.full(latent.shape, elsewhere, np.int16))
+    bins = choose(plain).ravel()
+    places = np.flatnonzero(bins)
+    cost, step = moves(bins, values, places)
+    outwards = step == np.sign(bins[places])
+    assert outwards.any() if elsewhere > 0 else not outwards.all()
+    before, own = moves(bins, plain, places)
+    free = np.abs(latent.ravel()[places]) * STEP_UNIT < np.abs(bins[places]) * WIDTH_OF_BIN  # no matter what is known
+    same = free & (own == step) & (np.abs(cost) < MOVE_LIMIT)
+    assert same.any()
+    np.testing.assert_array_equal((cost - before)[same], np.where(outwards, -elsewhere, elsewhere)[same])

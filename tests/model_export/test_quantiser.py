@@ -62,18 +62,21 @@ def steps_of(weight: float, shift: int) -> Steps:
     weight=st.sampled_from([2.0, 6.0, 12.0]),
     shift=st.integers(0, 8),
     lean=st.integers(-20, 20),
+    elsewhere=st.none() | st.integers(-8, 8),
 )
-def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, shift, lean):
+def test_the_twin_chooses_the_codec_s_bins(tables, scale_and_eighths, weight, shift, lean, elsewhere):
     scale, eighths = scale_and_eighths
     latent = np.random.default_rng(scale).uniform(-2.4 * WIDTH, 2.4 * WIDTH, (1, 40, 40)).astype(np.int32)
     means, scales = (np.full(latent.shape, value, np.int16) for value in (eighths, scale))
     moved = np.full(latent.shape, lean * WIDTH // 32, np.int32)
-    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables, MIDDLES, held=False))
+    costs = None if elsewhere is None else np.full(latent.shape, 256 * elsewhere, np.int16)
+    exact = choose(Values(latent, moved, steps_of(weight, shift), means, scales, tables, MIDDLES, False, costs))
     log2_scale = torch.tensor(LOG2_SCALE_FIRST + LOG2_SCALE_STEP * scale)
     price = functools.partial(logistic_bits, mean=torch.tensor(eighths / 8), log2_scale=log2_scale)
     outward = torch.tensor(shift / 64)
     value, moved_bins = (torch.from_numpy(whole / np.float32(WIDTH)) for whole in (latent, moved))
-    twin = choose_bins(value, moved_bins, torch.tensor(weight), outward, price)
+    bits = None if elsewhere is None else torch.tensor(float(elsewhere))
+    twin = choose_bins(value, moved_bins, torch.tensor(weight), outward, price, bits)
     assert (twin.numpy() == exact).mean() > 0.99
 
 
