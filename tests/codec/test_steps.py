@@ -96,8 +96,8 @@ def test_tiles_whose_bins_cost_something_elsewhere_run_together_too(models):
         costs = tuple(rng.integers(-2000, 2000, own.shape).astype(np.int16) for own in latent.details)
         encoding.append(Encode(model, dataclasses.replace(latent, elsewhere=costs), code, held=False))
         assert run.step(encoding[-1]).parts != run.step(Encode(model, latent, code, held=False)).parts
-    for together, step in zip(Encode.together(encoding, Clock()), encoding, strict=True):
-        assert together.parts == run.step(step).parts
+    for together, alone in zip(Encode.together(encoding, Clock()), encoding, strict=True):
+        assert together.parts == run.step(alone).parts
 
 
 def test_a_damaged_tile_is_refused_in_company_too(models):
