@@ -7,7 +7,7 @@ towards 0 would change elsewhere, to first order; then bins are chosen anew, and
 
     pixels, quality code -> bins -> derivative -> costs elsewhere -> bins -> ... -> costs for service.codec.encode
 
-It takes torch and a checkpoint, and time: about as much as three encodes a round. Floats choose nothing that a decoder
+It takes torch and a checkpoint, and time: two and a half encodes a round. Floats choose nothing that a decoder
 has to repeat, so what comes out is a stream like any other; but another machine may choose other bins here and there.
 
 Sources: J. Campos et al., "Content Adaptive Optimization for Neural Image Compression", CVPR workshops 2019; Y. Yang et
