@@ -14,9 +14,11 @@ from model_export import marginal
 from model_export.marginal import MarginalCosts
 from model_export.peers import Codec, Coded, Pixels
 from service import codec
+from service.codec.container import quality_of
+from service.codec.saturation import LAST_CODE
 
 LOSSLESS_QUALITY = 100.0
-LAST_SEARCHED = 90.0
+LAST_SEARCHED = quality_of(LAST_CODE)
 """Highest quality at which an encoder asks what bins cost elsewhere."""
 
 

@@ -63,7 +63,7 @@ class SearchError(ValueError):
 
 
 def costs_of(checkpoint: Path, artifact: Model, rounds: int = ROUNDS, threads: int = 1) -> MarginalCosts:
-    """Costs by the weights of a checkpoint, for an artifact exported from it.
+    """Costs by the weights of a checkpoint, for an artifact exported from it; denormal numbers are off from then on.
 
     Args:
         checkpoint: Full or compact.

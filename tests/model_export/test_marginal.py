@@ -11,9 +11,11 @@ from PIL import Image
 
 from model_export import dequantiser, marginal, prior, quantiser
 from model_export.__main__ import main
+from model_export.bijou_codec import bijou_codecs, searched_codec
 from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
 from model_export.marginal import MarginalCosts, SearchError, costs_of, derivatives, loss_elsewhere
+from model_export.metrics import psnr
 from model_export.model import CodecModel
 from model_export.quantiser import RATE_DISTORTION, choice_strength, log2_delta
 from model_export.tables import positions_of_codes
@@ -148,6 +150,19 @@ def test_patches_cost_what_they_would_alone(shipped, monkeypatch):
 def test_small_pictures(size, models, shipped):
     found = encoded(pixels_of(*size), models, costs=shipped)
     assert codec.decode(found.stream, models).picture.pixels.shape[:2] == size
+
+
+def test_it_is_one_more_codec_to_measure(models, shipped):
+    searched = searched_codec(models.default, shipped, CHECKPOINT, (5, 90, 95, 100))
+    plain = bijou_codecs(models.default, (5, 90), ())["bijou"]
+    pixels = pixels_of(64, 80)
+    coded = searched.encode(pixels, 30)
+    assert coded.stream == encoded(pixels, models, 30, shipped).stream != plain.encode(pixels, 30).stream
+    assert psnr(pixels, searched.decode(coded.stream)) == pytest.approx(coded.promised_db, abs=1e-3)
+    assert searched.again is not None
+    assert searched.again(pixels, 30).stream == plain.encode(pixels, 30).stream
+    assert (searched.qualities, searched.lossless_quality) == (plain.qualities, None)
+    assert searched.setting != plain.setting
 
 
 def test_another_model_s_checkpoint_is_refused(checkpoint, models):
