@@ -28,6 +28,7 @@ from torch import Tensor
 from model_export.checkpoint import load_average
 from model_export.config import ROUNDS
 from model_export.data import to_tensor
+from model_export.denormals import denormals_off
 from model_export.flow.coupling import of_colours
 from model_export.model import CodecModel
 from model_export.prior import EDGE_SCALE, Known, by_phase, logistic_bits, planes_of
@@ -63,7 +64,7 @@ class SearchError(ValueError):
 
 
 def costs_of(checkpoint: Path, artifact: Model, rounds: int = ROUNDS, threads: int = 1) -> MarginalCosts:
-    """Costs by the weights of a checkpoint, for an artifact exported from it; denormal numbers are off from then on.
+    """Costs by the weights of a checkpoint, for an artifact exported from it.
 
     Args:
         checkpoint: Full or compact.
@@ -78,7 +79,6 @@ def costs_of(checkpoint: Path, artifact: Model, rounds: int = ROUNDS, threads: i
     if model.config.as_dict() != artifact.manifest["config"]:
         raise SearchError(f"{checkpoint} is not what {artifact.name} was exported from; take its own checkpoint")
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     return MarginalCosts(model, rounds)
 
 
@@ -106,7 +106,9 @@ class MarginalCosts:
         result = [np.zeros((9, *own), np.int16) for own in sizes_of(*size)[1:]]
         position = torch.tensor([positions_of_codes()[code]], dtype=torch.float32)
         for patch in patches_of(size):
-            for level, costs in enumerate(self._of_patch(patch.of(pixels.transpose(2, 0, 1)), position)[: len(result)]):
+            with denormals_off():
+                found = self._of_patch(patch.of(pixels.transpose(2, 0, 1)), position)
+            for level, costs in enumerate(found[: len(result)]):
                 own = Area(*(-(-side >> level + 1) for side in (patch.top, patch.left, patch.bottom, patch.right)))
                 target = own.of(result[level])
                 target[:] = costs[:, : target.shape[1], : target.shape[2]]

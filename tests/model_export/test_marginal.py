@@ -165,6 +165,11 @@ def test_it_is_one_more_codec_to_measure(models, shipped):
     assert searched.setting != plain.setting
 
 
+def test_a_search_leaves_the_numbers_of_its_process_alone(shipped):
+    shipped(pixels_of(16, 16), code_of(QUALITY))
+    assert torch.tensor(1e-310, dtype=torch.float64).mul(2).item() > 0
+
+
 def test_another_model_s_checkpoint_is_refused(checkpoint, models):
     with pytest.raises(SearchError, match="take its own checkpoint"):
         costs_of(checkpoint, models.default)
