@@ -71,7 +71,7 @@ class Dequantiser(Reader):
     def __init__(self, size: PriorSize, levels: int) -> None:
         super().__init__(size.channels, size.dequantiser_channels, size.dequantiser_layers, levels)
         trunk, refined = size.channels, size.refiner_channels
-        self.join = ByteLayer(trunk + size.dequantiser_channels, trunk)
+        self.join: ByteLayer | None = ByteLayer(trunk + size.dequantiser_channels, trunk)
         self.refiner = Reader(2 * trunk, refined, size.refiner_layers, levels) if refined else None
         reads = [ExactConv(width, 9, 1, init="zeros", bits=BYTE_BITS) for width in (trunk, refined) if width]
         self.last = ExactSum(reads, ConditionTable(levels, KNOTS, 9))
@@ -79,15 +79,18 @@ class Dequantiser(Reader):
     def forward(self, features: Tensor, planes: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1), half bins, and a parent.
 
-        The parent, [N, 2 width, H, W], is for the finer level's trunk: the features, and what they and the bins gave.
+        The parent, [N, 2 width, H, W], is for the finer level's trunk: the features, and what they and the bins gave,
+        unless that never fires (`compact`).
         """
-        joined = self.join(torch.cat([features, self.read(features, planes, condition)], 1))
-        parent = torch.cat([features, joined], 1)
+        parent = features
+        if self.join is not None:
+            joined = self.join(torch.cat([features, self.read(features, planes, condition)], 1))
+            parent = torch.cat([features, joined], 1)
         return self.offsets(parent, planes, condition), parent
 
     def offsets(self, parent: Tensor, planes: Tensor, condition: Tensor) -> Tensor:
         """The offsets alone, from a parent that is known already."""
-        reads = [parent[:, parent.shape[1] // 2 :]]
+        reads = [] if self.join is None else [parent[:, -len(self.join.bias) :]]
         if self.refiner is not None:
             reads.append(self.refiner.read(parent, planes, condition))
         with full_precision(parent):

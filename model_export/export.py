@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model_export.compact import compacted, fired
 from model_export.counting import Counts
 from model_export.data import Picture, synthetic_pictures
 from model_export.model import CodecModel
@@ -105,6 +106,11 @@ def export(
     model = model.eval()
     model.set_exact(True)
     torch.set_num_threads(threads)
+    if pictures:
+        channels = fired(model, pictures)
+        model = compacted(model, channels)
+        silent = sum(int((~own).sum()) for own in channels.values())
+        log.info("%d of %d channels never fired", silent, sum(len(own) for own in channels.values()))
     options = RuntimeOptions(device="cpu", threads=threads)
     bounds = prove_bounds(model)
     log.info("bounds proven, the largest is %d of %d", max(bounds.values()), 2**24)

@@ -128,7 +128,12 @@ class CodecModel(Exactable):
 
     def prior(self, level: int) -> Prior:
         """The prior of a level; the coarser levels share one."""
-        return cast("Prior", self.priors[PRIORS.index(prior_of_level(level))])
+        return self.sets[PRIORS.index(prior_of_level(level))]
+
+    @property
+    def sets(self) -> list[Prior]:
+        """All priors, the finest level's first."""
+        return cast("list[Prior]", list(self.priors))
 
     @property
     def feedback_kernels(self) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from model_export.adjoint_graphs import adjoint_graph
 from model_export.flow_graphs import forward_graph, inverse_graph
 from model_export.graph_builder import Graph
 from model_export.model import CodecModel
@@ -13,6 +14,7 @@ from model_export.prior_graphs import dequantiser_graph, head_graph, trunk_graph
 from model_export.quantiser import FEEDBACK_SIDE, KNOTS
 from service.codec import kernels
 from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, PRIOR_GRAPHS, PRIORS, graph_of_level
+from service.codec.elsewhere import SYNTHESIS_SIDE
 
 
 def feedback_graph() -> onnx.ModelProto:
@@ -24,6 +26,15 @@ def feedback_graph() -> onnx.ModelProto:
     )
     moved = g.add("Conv", errors, kernel, kernel_shape=[FEEDBACK_SIDE] * 2, strides=[2, 2])
     g.output(moved, "moved", ["N", 3, "h", "w"])
+    return g.model()
+
+
+def synthesis_back_graph() -> onnx.ModelProto:
+    """A state of one colour, padded, and a whole-numbered kernel of four bands -> bands: sums at every other place."""
+    g = Graph("synthesis_back")
+    side = SYNTHESIS_SIDE
+    state, kernel = g.input("state", ["N", 1, "H", "W"]), g.input("kernel", [4, 1, side, side])
+    g.output(g.add("Conv", state, kernel, kernel_shape=[side] * 2, strides=[2, 2]), "bands", ["N", 4, "h", "w"])
     return g.model()
 
 
@@ -41,11 +52,12 @@ def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
     """All graphs of a model in exact mode, by name."""
     length = model.config.levels * KNOTS
     graphs = {"forward": forward_graph(model.flow), "inverse": inverse_graph(model.flow)}
-    graphs |= {"feedback": feedback_graph(), BYTE_TRIAL: byte_trial()}
+    graphs |= {"feedback": feedback_graph(), "synthesis_back": synthesis_back_graph(), BYTE_TRIAL: byte_trial()}
     for level in range(len(PRIORS)):
         prior = model.prior(level)
-        trunk, *heads, dequantiser = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
+        trunk, *heads, dequantiser, adjoint = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
         graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}
+        graphs[adjoint] = adjoint_graph(adjoint, prior, length, level > 0, False)
         for suffix in ("", BYTE_SUFFIX):
             byte = suffix == BYTE_SUFFIX
             graphs[trunk + suffix] = trunk_graph(trunk, prior.trunk, length, byte)

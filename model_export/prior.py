@@ -123,6 +123,12 @@ class Trunk(Exactable):
         """All layers after the first."""
         return cast("list[ByteLayer]", list(self.rest))
 
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+        last = self.layers[-1].conv if self.rest else self.first.terms[0]
+        return int(last.weight.shape[0])
+
     def read(self, low: Tensor, low_scale: Tensor, edge_scale: Tensor) -> Tensor:
         """Low-pass in lattice units -> its value and its edges as activations, [N, 6, H, W].
 

@@ -26,23 +26,25 @@ def cells_apart(graph: Graph, x: str, like: str, width: int) -> str:
     return graph.turned_back(graph.add("Reshape", x, size))
 
 
-def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bool) -> onnx.ModelProto:
-    """low, parent, low_scale, edge_scale, condition -> features; parent and features are bytes.
-
-    The first layer works on 2x2 cells, like the parent: four times the channels, phase by phase. Features have their
-    channels last, so that cells come apart, and phases out of it, in runs of memory.
-    """
-    g = Graph(name, BYTE_BITS, byte_kernels)
-    width, handed_on = trunk.first.terms[0].weight.shape[0], trunk.carry.weight.shape[1]
+def trunk_inputs(g: Graph, trunk: Trunk, condition_length: int) -> tuple[str, str, str, str, str]:
+    """Declare what a trunk reads: low, parent (bytes), low_scale, edge_scale, condition."""
     low = g.input("low", ["N", 3, "H", "W"])
-    parent = g.input("parent", ["N", handed_on, "ph", "pw"], TensorProto.UINT8)
+    parent = g.input("parent", ["N", trunk.carry.weight.shape[1], "ph", "pw"], TensorProto.UINT8)
     low_scale, edge_scale = g.input("low_scale", ["N", 1, 1, 1]), g.input("edge_scale", ["N", 3, 1, 1])
-    condition = g.input("condition", ["N", condition_length])
+    return low, parent, low_scale, edge_scale, g.input("condition", ["N", condition_length])
+
+
+def trunk_bytes(g: Graph, trunk: Trunk, low: str, parent: str, scales: tuple[str, str], condition: str) -> list[str]:
+    """What every layer of a trunk gives, in order, bytes; the last are the features.
+
+    The first layer works on 2x2 cells, like the parent: four times the channels, phase by phase.
+    """
+    width = trunk.first.terms[0].weight.shape[0]
     padded = g.add("Pad", low, g.constant([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
     smooth = g.add("Conv", padded, g.constant(trunk.smoothing), group=3)
     edges = g.add("Round", g.add("Sub", low, smooth))
     units = g.constant(2.0**ACTIVATION_BITS)
-    both = g.cat(g.read(low, g.add("Mul", low_scale, units)), g.read(edges, g.add("Mul", edge_scale, units)))
+    both = g.cat(*(g.read(x, g.add("Mul", scale, units)) for x, scale in zip((low, edges), scales, strict=True)))
     weight, carry = trunk.integer_weights()
     first = trunk.first.terms[0]
     places = [F.pad(weight, (column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)]
@@ -53,10 +55,21 @@ def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bo
     bias = g.add("Concat", *[g.table(trunk.first.table, condition)] * 4, axis=1)
     # Channel c * 4 + k of the carried ones belongs to place k of the cell, as in pixel_shuffle; here k comes first.
     carried = g.conv(trunk.carry, carry.unflatten(0, (width, 4)).transpose(0, 1).flatten(0, 1), parent)
-    x = cells_apart(g, g.byte(g.add("Add", g.add("Add", x, carried), bias)), low, width)
+    found = [cells_apart(g, g.byte(g.add("Add", g.add("Add", x, carried), bias)), low, width)]
     for layer in trunk.layers:
-        x = g.layer(layer, x)
-    g.output(g.turned(x), "features", ["N", "H", "W", width], TensorProto.UINT8)
+        found.append(g.layer(layer, found[-1]))
+    return found
+
+
+def trunk_graph(name: str, trunk: Trunk, condition_length: int, byte_kernels: bool) -> onnx.ModelProto:
+    """low, parent, low_scale, edge_scale, condition -> features; parent and features are bytes.
+
+    Features have their channels last, so that cells come apart, and phases out of it, in runs of memory.
+    """
+    g = Graph(name, BYTE_BITS, byte_kernels)
+    low, parent, low_scale, edge_scale, condition = trunk_inputs(g, trunk, condition_length)
+    features = trunk_bytes(g, trunk, low, parent, (low_scale, edge_scale), condition)[-1]
+    g.output(g.turned(features), "features", ["N", "H", "W", trunk.width], TensorProto.UINT8)
     return g.model()
 
 
@@ -91,12 +104,12 @@ def head_graph(name: str, head: Head, condition_length: int) -> onnx.ModelProto:
     return g.model()
 
 
-def bytes_read(g: Graph, net: Reader, seen: str, planes: str, condition: str) -> str:
-    """A Reader: bytes and planes -> bytes."""
-    x = g.byte(g.sum(net.first, [g.widened(seen), planes], condition))
+def bytes_read(g: Graph, net: Reader, seen: str, planes: str, condition: str) -> list[str]:
+    """What every layer of a Reader gives, bytes and planes -> bytes."""
+    found = [g.byte(g.sum(net.first, [g.widened(seen), planes], condition))]
     for layer in net.layers:
-        x = g.layer(layer, x)
-    return x
+        found.append(g.layer(layer, found[-1]))
+    return found
 
 
 def dequantiser_graph(
@@ -111,14 +124,17 @@ def dequantiser_graph(
     features = g.turned_back(g.input("features", ["N", "H", "W", width], TensorProto.UINT8))
     planes = g.input("planes", ["N", PLANES_READ, "H", "W"])
     condition = g.input("condition", ["N", condition_length])
-    joined = g.layer(net.join, g.cat(features, bytes_read(g, net, features, planes, condition)))
-    reads = [joined]
-    parent = g.cat(features, joined) if hands_on or net.refiner else ""
+    parent, reads = features, []
+    if net.join is not None:
+        joined = g.layer(net.join, g.cat(features, bytes_read(g, net, features, planes, condition)[-1]))
+        reads.append(joined)
+        parent = g.cat(features, joined) if hands_on or net.refiner else ""
+        width += len(net.join.bias)
     if net.refiner is not None:
-        reads.append(bytes_read(g, net.refiner, parent, planes, condition))
+        reads.append(bytes_read(g, net.refiner, parent, planes, condition)[-1])
     raw = g.add("Mul", g.sum(net.last, [g.widened(x) for x in reads], condition), g.constant(2.0 ** (7 - BYTE_BITS)))
     offset = g.add("Cast", g.add("Round", g.clip(raw, -127.0, 127.0)), to=TensorProto.INT16)
     g.output(offset, "offsets", ["N", 9, "H", "W"], TensorProto.INT16)
     if hands_on:
-        g.output(parent, "handed_on", ["N", 2 * width, "H", "W"], TensorProto.UINT8)
+        g.output(parent, "handed_on", ["N", width, "H", "W"], TensorProto.UINT8)
     return g.model()

@@ -20,6 +20,7 @@ from model_export.flow import colour
 from model_export.flow.coupling import by_colour, of_colours
 from model_export.flow.multilevel import MultilevelFlow, identity
 from model_export.integers import Exactable, bounded
+from service.codec.elsewhere import SYNTHESIS_SIDE
 from service.codec.prior import codes_chroma, colours_of, phase_of
 from service.codec.quantise import EXPECTED_ROUNDING
 
@@ -127,6 +128,24 @@ def feedback_kernels(flow: MultilevelFlow) -> Tensor:
         own = kernel[range(3), range(3), reach, reach].clone()
         kernel[range(3), range(3), reach, reach] = 0
         kernels.append(kernel / own[:, None, None, None])
+    return torch.stack(kernels).unflatten(0, (flow.levels, 2))
+
+
+@torch.no_grad()
+def synthesis_kernels(flow: MultilevelFlow) -> Tensor:
+    """What a one in a band of a level adds to the state above, the coupling step left out: [levels, 2, 4, 1, SIDE, SIDE].
+
+    Of luma and of chroma (which have the same taps), bands low, LH, HL, HH; the middle is twice the band's own place.
+    """
+    reach, n, kernels = SYNTHESIS_SIDE // 2, 16, []
+    for level, colour_of_band in itertools.product(range(flow.levels), (0, 1)):
+        own = torch.cat([impulse(colour_of_band + 3 * band, n, flow.scales.device) for band in range(4)])
+        rung = flow.rung(level, False, len(own))
+        state = flow.wavelet.inverse(own[:, :3], own[:, 3:], rung, identity)[:, colour_of_band]
+        window = slice(n - reach, n + reach + 1)
+        kernels.append(state[:, None, window, window])
+        if not torch.allclose(state.abs().sum(), kernels[-1].abs().sum()):
+            raise ValueError(f"basis functions are wider than {SYNTHESIS_SIDE} samples")
     return torch.stack(kernels).unflatten(0, (flow.levels, 2))
 
 

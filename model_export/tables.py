@@ -27,9 +27,12 @@ from model_export.quantiser import (
     OUTWARD,
     POSITIONS_PER_KNOT,
     QUALITY_KNOTS,
+    RATE_DISTORTION,
+    choice_strength,
     feedback_kernels,
     log2_delta,
     outward_shift,
+    synthesis_kernels,
 )
 from service.codec import lattice, saturation
 from service.codec.artifact import Model
@@ -37,6 +40,7 @@ from service.codec.centroids import DISTANCES, MAGNITUDES
 from service.codec.clock import Clock
 from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, left_of
 from service.codec.container import LAST_CODE
+from service.codec.elsewhere import STATE_BITS, SYNTHESIS_BITS, WORTH_BITS
 from service.codec.feedback import KERNEL_BITS
 from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT
@@ -253,6 +257,8 @@ def integer_tables(
         "reaches": np.ceil(reaches).clip(0, 32).astype(np.int32),
         "margins": np.floor(MARGIN * noise).astype(np.int32),
         "feedback": np.rint(feedback_kernels(model.flow).double().numpy() * 2**KERNEL_BITS).astype(np.int16),
+        "synthesis": np.rint(synthesis_kernels(model.flow).double().numpy() * 2**SYNTHESIS_BITS).astype(np.int16),
+        "worths": worths(codes),
         "edge_scales": np.vectorize(dyadic)(edges).astype(np.float32),
         "low_scales": model.flow.scales[:, 0].numpy().astype(np.float32),
         "low_gains": gains,
@@ -262,6 +268,14 @@ def integer_tables(
         "positions": np.maximum(positions_of_codes(), 0).astype(np.int32),
         "positions_per_knot": np.array(POSITIONS_PER_KNOT, np.int64),
     }
+
+
+def worths(codes: torch.Tensor) -> NDArray[np.int64]:
+    """Exponents and what errors cost at positions, as `elsewhere` has them: [codes, 2]."""
+    log2_step = log2_delta(codes).double() + math.log2(lattice.LOSSY_UNIT)
+    exponents = torch.floor(log2_step)
+    worth = 2 * choice_strength(log2_delta(codes).double()) * RATE_DISTORTION * torch.exp2(exponents - 2 * log2_step)
+    return np.asarray(torch.stack([exponents, torch.round(worth * 2 ** (STATE_BITS + WORTH_BITS))], 1).long().numpy())
 
 
 def _step_widths(widths: NDArray[np.float64]) -> NDArray[np.int32]:

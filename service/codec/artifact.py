@@ -1,8 +1,8 @@
 """A model folder on disk -> sessions and tables, with every digest checked.
 
     <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx
-           feedback.onnx
-           fine_, middle_, coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx
+           feedback.onnx  synthesis_back.onnx
+           fine_, middle_, coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx  adjoint.onnx
            of trunk and dequantiser also: trunk.byte.onnx  dequantiser.byte.onnx
            trial.byte.onnx
            golden/picture.png  golden/q*.bij
@@ -29,12 +29,12 @@ from service.codec.kernels import adds_up
 from service.codec.lattice import LOSSLESS_UNIT
 from service.codec.model_tables import ModelTables, read_tables
 
-PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser")
+PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser", "adjoint")
 PRIORS = ("fine", "middle", "coarse")
 """Sets of prior graphs: the finest level's, the next one's, and that of all coarser ones."""
 BYTE_SUFFIX = ".byte"
 BYTE_TRIAL = "trial" + BYTE_SUFFIX
-MANIFEST_FORMAT = 10
+MANIFEST_FORMAT = 11
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
 _LEVELS = {
@@ -104,7 +104,8 @@ class Model:
 
     def parent(self, level: int) -> int:
         """Channels that the prior of the next coarser level hands on to that of a level."""
-        return 2 * int(self.manifest["config"][prior_of_level(level + 1)]["channels"])
+        inputs = {own.name: own.shape for own in self.prior_session("trunk", level).get_inputs()}
+        return int(inputs["parent"][1])
 
     def prior_session(self, name: str, level: int) -> ort.InferenceSession:
         """The prior graph that serves a level."""
@@ -125,6 +126,7 @@ GRAPHS = (
     "forward",
     "inverse",
     "feedback",
+    "synthesis_back",
     *(graph_of_level(name, level) for level in range(len(PRIORS)) for name in PRIOR_GRAPHS),
 )
 

@@ -29,6 +29,8 @@ TABLES = frozenset(
             "centroids",
             "margins",
             "feedback",
+            "synthesis",
+            "worths",
             "positions",
         ),
         *("edge_scales", "low_scales", "low_gains", "low_offsets", "squash", "knots", "positions_per_knot"),
@@ -52,6 +54,10 @@ class ModelTables:
         margins: Least distance of a reconstruction point from a threshold, in lattice units, [levels, 12].
         feedback: How far an error in one of LH, HL, HH (fourth axis) moves the best value of another (third) around it,
             in luma and in chroma, in 1/256, [levels, 2, 3, 3, 5, 5].
+        synthesis: What a unit of low-pass, LH, HL and HH adds to the state above, in luma and in chroma, in 1/256,
+            [levels, 2, 4, 1, 11, 11], as the encoder's adjoint reads it.
+        worths: At each quality code, an exponent of two near the base step in lattice units, and what a lattice unit of
+            error costs, as `elsewhere` has it, [codes, 2].
         edge_scales: Scale of the low-pass's edges, [codes + 1, levels, 3]; the last row is lossless.
         low_scales: Scale of the low-pass at unit 1, [rungs].
         low_gains: Gain of the low-pass of each rung in 1/2**20, [rungs, 3].
@@ -71,6 +77,8 @@ class ModelTables:
     centroids: NDArray[np.int8]
     margins: NDArray[np.int32]
     feedback: Floats
+    synthesis: Floats
+    worths: NDArray[np.int64]
     edge_scales: Floats
     low_scales: Floats
     low_gains: NDArray[np.int64]
@@ -106,6 +114,8 @@ def read_tables(data: bytes) -> ModelTables:
             t["centroids"],
             t["margins"],
             t["feedback"].astype(np.float32),
+            t["synthesis"].astype(np.float32),
+            t["worths"],
             t["edge_scales"],
             t["low_scales"],
             t["low_gains"],

@@ -53,35 +53,23 @@ class LevelPrior:
         self.present = np.broadcast_to(present(finer), (9, *low.shape[2:]))
         self.model, self.level, self.size = model, level, low.shape[2:]
         reading = min(unit, READ_UNIT)
-        padded = pad_even(np.rint(low * np.float32(reading / unit)))
-        count, _, self.height, self.width = padded.shape
-        tables = model.tables
-        self.condition = condition_rows(model, count, level, codes)
-        rows = [-1] * count if codes is None else codes
-        edges = tables.edge_scales[rows, level][:, :, None, None]
-        scale = np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32)
-        if parent is None:
-            parent = self._device(np.zeros((count, model.parent(level), self.height // 2, self.width // 2), np.uint8))
-        feeds = {"low": padded, "low_scale": scale, "edge_scale": edges, "condition": self.condition}
-        values = {name: self._device(value) for name, value in feeds.items()} | {"parent": parent}
+        values = trunk_feeds(model, low, parent, level, codes, unit)
+        count, _, self.height, self.width = values["low"].shape()
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
         self.luma = np.zeros((count, LUMA_PLANES, self.height, self.width), np.float32)
         self.planes = np.zeros((count, PLANES_READ, self.height, self.width), np.float32)
-        self._condition_value = self._device(self.condition)
+        self.condition = values["condition"]
         self.means, self.scales = np.zeros((2, count, 9, *self.size), np.int16)
 
-    def _device(self, value: Floats | Bytes8) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self.model.device)
-
     def _run(self, graph: str, outputs: list[str], feeds: dict[str, ort.OrtValue]) -> list[ort.OrtValue]:
-        own = {"features": self.features, "condition": self._condition_value}
+        own = {"features": self.features, "condition": self.condition}
         return list(self.model.prior_session(graph, self.level).run_with_ort_values(outputs, feeds | own))
 
     def _known(self, number: int) -> dict[str, ort.OrtValue]:
         """What pass `number` reads of earlier ones; the dequantiser's number is PASSES."""
         if codes_chroma(number):
-            return {"planes": self._device(self.planes)}
-        return {"luma": self._device(self.luma)} if number else {}
+            return {"planes": on_device(self.planes, self.model)}
+        return {"luma": on_device(self.luma, self.model)} if number else {}
 
     def said(self, number: int) -> tuple[Shorts, Shorts]:
         """Mean (1/8 bin) and scale index of each bin of a pass, two of [N, bands, rows, columns].
@@ -108,14 +96,8 @@ class LevelPrior:
         """Tell the bins of a pass, [N, bands, rows, columns]."""
         row, column = phase_of(number)
         rows, columns = bins.shape[2:]
-        squash = self.model.tables.squash
-        index = np.minimum(np.abs(bins), squash.shape[1] - 1)
-        size, linear = squash[0, index], squash[1, index]
-        known, bands = (self.planes[:, LUMA_PLANES:PLANES], 6) if codes_chroma(number) else (self.luma, 3)
-        target = known[:, :, row::2, column::2]
-        target[:, :bands, :rows, :columns] = np.where(bins < 0, -size, size)
-        target[:, bands : 2 * bands, :rows, :columns] = size
-        target[:, 2 * bands :, :rows, :columns] = np.where(bins < 0, -linear, linear)
+        known = self.planes[:, LUMA_PLANES:PLANES] if codes_chroma(number) else self.luma
+        known[:, :, row::2, column::2][:, :, :rows, :columns] = planes_of(bins, self.model.tables.squash)
         if number == 3:
             self.planes[:, :LUMA_PLANES] = self.luma
 
@@ -132,6 +114,37 @@ class LevelPrior:
         return known, handed_on[0] if handed_on else None
 
 
+def planes_of(bins: Integers, squash: Floats) -> Floats:
+    """Bins of luma or chroma, [N, bands, h, w] -> what graphs read of them, [N, 3 bands, h, w]."""
+    index = np.minimum(np.abs(bins), squash.shape[1] - 1)
+    size, linear = squash[0, index], squash[1, index]
+    return np.concatenate([np.where(bins < 0, -size, size), size, np.where(bins < 0, -linear, linear)], 1)
+
+
+def trunk_feeds(
+    model: Model, low: Floats, parent: ort.OrtValue | None, level: int, codes: list[int] | None, unit: int
+) -> dict[str, ort.OrtValue]:
+    """What the trunk of a level reads, sides even; arguments as in `LevelPrior`."""
+    reading = min(unit, READ_UNIT)
+    padded = pad_even(np.rint(low * np.float32(reading / unit)))
+    count, _, height, width = padded.shape
+    tables, rows = model.tables, [-1] * len(low) if codes is None else codes
+    feeds = {
+        "low": padded,
+        "low_scale": np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32),
+        "edge_scale": tables.edge_scales[rows, level][:, :, None, None],
+        "condition": condition_rows(model, count, level, codes),
+    }
+    if parent is None:
+        parent = on_device(np.zeros((count, model.parent(level), height // 2, width // 2), np.uint8), model)
+    return {name: on_device(value, model) for name, value in feeds.items()} | {"parent": parent}
+
+
+def on_device(value: Floats | Bytes8, model: Model) -> ort.OrtValue:
+    """A value where a model's graphs run."""
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), model.device)
+
+
 def kept(handed_on: ort.OrtValue | None, count: int) -> list[Bytes8 | None]:
     """What the prior of N tiles handed on -> each one's, [1, parent, H, W], in memory of its own."""
     if handed_on is None:
@@ -144,7 +157,7 @@ def restored(parents: Sequence[Bytes8 | None], model: Model) -> ort.OrtValue | N
     given = [parent for parent in parents if parent is not None]
     if not given:
         return None
-    return ort.OrtValue.ortvalue_from_numpy(np.concatenate(given), model.device)
+    return on_device(np.concatenate(given), model)
 
 
 def phase_of(number: int) -> tuple[int, int]:
