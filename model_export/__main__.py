@@ -1,4 +1,4 @@
-"""`python -m model_export`: train, mix, compact, validate, export, verify, golden, encode, evaluate."""
+"""`python -m model_export`: train, mix, compact, validate, export, verify, golden, evaluate."""
 
 from __future__ import annotations
 
@@ -12,19 +12,15 @@ import torch
 
 from model_export import evaluate
 from model_export.checkpoint import MixError, load_average, mix, save_compact
-from model_export.config import LARGE, ROUNDS, TINY, ModelConfig
+from model_export.config import LARGE, TINY, ModelConfig
 from model_export.data import NoPicturesError, Picture, read_pictures
 from model_export.export import Provenance, export, golden_picture
-from model_export.marginal import SearchError, costs_of
 from model_export.train import PARTS, TrainSettings, train
 from model_export.validate import compare
 from model_export.verify import verify_bijection
 from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models
 from service.codec.errors import BijouError
 from service.codec.golden import golden_check, write_golden
-from service.codec.images import Limits, read_image
-from service.codec.pipeline import encode
-from service.codec.target import DEFAULT_QUALITY, Target
 
 CHECKPOINT = Path("work/checkpoint.pt")
 SIZES = {config.name: config for config in (ModelConfig(), LARGE, TINY)}
@@ -81,15 +77,6 @@ def parser() -> argparse.ArgumentParser:
     w.add_argument("checkpoints", type=Path, nargs="+")
     w.add_argument("--valid", type=Path, nargs="+", required=True, help="pictures: folders and tar files")
     w.add_argument("--threads", type=int, default=1)
-    s = commands.add_parser("encode", help="pictures -> .bij, with a search by the codec's derivative: smaller, slowly")
-    s.add_argument("pictures", type=Path, nargs="+")
-    s.add_argument("--out", type=Path, default=Path(), help="folder for the streams, which replace older ones")
-    s.add_argument("--quality", type=float, default=DEFAULT_QUALITY, help="1 ... 100; the search is for 90 and below")
-    s.add_argument("--checkpoint", type=Path, required=True, help="what the model was exported from")
-    s.add_argument("--model", default="bijou-1", help="name or id of a model below --models")
-    s.add_argument("--models", type=Path, default=SHIPPED)
-    s.add_argument("--rounds", type=int, default=ROUNDS, help="of the search")
-    s.add_argument("--threads", type=int, default=1)
     commands.add_parser("evaluate", help="rate-distortion, lossless and generation figures", add_help=False)
     return top
 
@@ -126,23 +113,6 @@ def run_check(options: argparse.Namespace) -> None:
         print(f"{model.id} {model.name}: bijection and golden files hold")
 
 
-def run_encode(options: argparse.Namespace) -> None:
-    """Encode pictures by what bins cost elsewhere."""
-    runtime = RuntimeOptions(device="cpu", threads=options.threads)
-    artifact = shipped_models(runtime, options.models).by_name(options.model)
-    costs = costs_of(options.checkpoint, artifact, options.rounds, options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for path in options.pictures:
-        picture = read_image(path.read_bytes(), Limits())
-        encoded = encode(picture, artifact, Target(quality=options.quality), elsewhere=costs)
-        target = options.out / f"{path.stem}.bij"
-        partial = target.with_suffix(".partial")
-        partial.write_bytes(encoded.stream)
-        partial.replace(target)
-        rate = f"{len(encoded.stream)} bytes, {encoded.bits_per_pixel:.4f} bpp, {encoded.psnr_db:.2f} dB"
-        print(f"{target}: {rate}", flush=True)
-
-
 def run(options: argparse.Namespace) -> None:
     """Run one command."""
     if options.command == "train":
@@ -153,8 +123,6 @@ def run(options: argparse.Namespace) -> None:
         save_compact(options.source, options.target)
     elif options.command == "mix":
         mix(options.start, options.run, options.target, options.share, options.last)
-    elif options.command == "encode":
-        run_encode(options)
     elif options.command == "validate":
         torch.set_num_threads(options.threads)
         compare(options.checkpoints, options.valid)
@@ -169,7 +137,7 @@ def main(arguments: list[str]) -> int:
         if arguments[:1] == ["evaluate"]:
             return evaluate.main(arguments[1:])
         run(parser().parse_args(arguments))
-    except (BijouError, MixError, NoPicturesError, OSError, SearchError) as error:
+    except (BijouError, MixError, NoPicturesError, OSError) as error:
         print(f"model_export: {error}", file=sys.stderr)
         return 2
     return 0

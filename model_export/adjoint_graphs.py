@@ -12,27 +12,68 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import onnx
 import torch
-from onnx import TensorProto
 from torch import Tensor
 
 from model_export.dequantiser import Dequantiser, Reader
 from model_export.graph_builder import Graph
-from model_export.integers import ACCUMULATOR_LIMIT, BYTE_BITS, BYTE_LIMIT, BYTE_WEIGHT_LIMIT, SUM_MARGIN, ExactConv
+from model_export.integers import (
+    ACCUMULATOR_LIMIT,
+    BYTE_BITS,
+    BYTE_LIMIT,
+    BYTE_WEIGHT_LIMIT,
+    SUM_MARGIN,
+    ByteLayer,
+    ExactConv,
+)
 from model_export.prior import Head, Prior, Trunk
 from model_export.prior_graphs import bytes_read, cells_apart, trunk_bytes, trunk_inputs
-from service.codec.elsewhere import LIMIT, OFFSET_BITS, PLANE_BITS, READ_BITS, SAID_BITS
+from service.codec.adjoint import LIMIT, OFFSET_BITS, PLANE_BITS, READ_BITS, SAID_BITS
 from service.codec.prior import LUMA_PLANES, PHASES, PLANES, PLANES_READ
 
-HEAD_BITS, FEATURE_BITS, HIDDEN_BITS = 6, 7, 9
+HEAD_BITS, FEATURE_BITS, HIDDEN_BITS = 4, 4, 6
 """Derivatives by activations of heads, by features and by those of all other layers are in 1/2**bits bit."""
 CELL = sorted(PHASES)
 """Places of a 2x2 cell, row by row."""
 
 
 class AdjointGraph(Graph):
-    """A Graph whose values are activations on the way there and derivatives on the way back."""
+    """A Graph whose values are activations on the way there and derivatives on the way back.
+
+    Layers are written as convolutions between numbers that were bytes and become bytes again. A runtime makes 8-bit
+    kernels of that, or float ones, as it is told; the integers are the same.
+    """
+
+    def bytes_of(self, x: str, zero: int) -> str:
+        """Whole numbers -> bytes -> the same numbers, rounded half to even and clipped to -zero ... 255 - zero."""
+        scale, offset = self.constant(1.0), self.constant(float(zero), np.uint8)
+        return self.add("DequantizeLinear", self.add("QuantizeLinear", x, scale, offset), scale, offset)
+
+    def taken_apart(self, kernel: Tensor) -> tuple[str, Tensor]:
+        """A kernel of whole numbers of 8 bits times a power of two of each output channel's, and these powers."""
+        largest = kernel.abs().flatten(1).amax(1)
+        scale = torch.where(largest > 0, torch.exp2(torch.ceil(torch.log2(largest.clamp_min(2.0**-60) / 127))), 1.0)
+        whole = kernel / scale.view(-1, 1, 1, 1)
+        if not torch.equal(whole, whole.round()):
+            raise ValueError("a kernel has more than 8 bits")
+        none = self.constant(0 * scale, np.int8)
+        return self.add("DequantizeLinear", self.constant(whole, np.int8), self.constant(scale), none, axis=0), scale
+
+    def layer(self, layer: ByteLayer, x: str) -> str:
+        """A ByteLayer: bytes -> bytes."""
+        weight, bias = layer.integer_parts()
+        exponents = layer.shifts()
+        kernel = (weight.double() * torch.exp2(exponents).view(-1, 1, 1, 1)).round().detach()
+        scale = torch.exp2(-exponents)
+        none = self.constant(0 * scale, np.int8)
+        read = self.add("DequantizeLinear", x, self.constant(1.0), self.constant(0.0, np.uint8))
+        whole = self.add("DequantizeLinear", self.constant(kernel, np.int8), self.constant(scale), none, axis=0)
+        added = self.constant(bias.double() * 2.0**BYTE_BITS / scale, np.int32)
+        offset = self.add("DequantizeLinear", added, self.constant(scale), self.constant(0 * scale, np.int32), axis=0)
+        side = layer.conv.kernel // 2
+        return self.byte(self.add("Conv", read, whole, offset, pads=[side] * 4))
 
     def back(self, weight: Tensor, x: str, given: int, wanted: int, **attributes: object) -> str:
         """A convolution of derivatives in 1/2**given, with a kernel that is rounded first -> in 1/2**wanted, clipped.
@@ -40,29 +81,35 @@ class AdjointGraph(Graph):
         Attributes of the node are padding on all sides alike unless they say something else.
         """
         side = weight.shape[2] // 2
-        kernel = self.kernel(rounded(weight.detach().double() * 2.0 ** (wanted - given)))
-        whole = self.add("Round", self.add("Conv", x, kernel, **({"pads": [side] * 4} | attributes)))
-        return self.clip(whole, -LIMIT, LIMIT)
+        kernel, _ = self.taken_apart(rounded(weight.detach().double() * 2.0 ** (wanted - given)))
+        own = {"pads": [side] * 4} | attributes
+        return self.bytes_of(self.add("Conv", self.bytes_of(x, 128), kernel, **own), 128)
 
     def where(self, x: str, activation: str) -> str:
         """Derivatives by activations, bytes -> by what they were before they were cut off."""
-        whole = self.widened(activation)
-        inside = self.add("Min", whole, self.add("Sub", self.constant(float(BYTE_LIMIT)), whole))
-        return self.add("Mul", x, self.clip(inside, 0.0, 1.0))
+        one, top = self.constant(1.0, np.uint8), self.constant(float(BYTE_LIMIT), np.uint8)
+        above = self.widened(self.add("Clip", activation, self.constant(0.0, np.uint8), one))
+        inside = self.add("Clip", activation, self.constant(float(BYTE_LIMIT - 1), np.uint8), top)
+        below = self.add("Sub", self.constant(float(BYTE_LIMIT)), self.widened(inside))
+        return self.add("Mul", self.add("Mul", x, above), below)
 
     def total(self, *parts: str) -> str:
-        """A sum, clipped."""
-        if len(parts) == 1:
-            return parts[0]
-        return self.clip(functools.reduce(lambda a, b: self.add("Add", a, b), parts), -LIMIT, LIMIT)
+        """A sum; whoever reads it clips it."""
+        return functools.reduce(lambda a, b: self.add("Add", a, b), parts)
 
     def finer(self, x: str, given: int, wanted: int) -> str:
         """Derivatives in 1/2**given -> in 1/2**wanted."""
-        return self.add("Round", self.add("Mul", x, self.constant(2.0 ** (wanted - given))))
+        return x if given == wanted else self.add("Mul", x, self.constant(2.0 ** (wanted - given)))
 
     def layers_back(self, kernels: list[Tensor], activations: list[str], x: str, bits: int) -> str:
-        """Back through layers: their kernels and the activations before each, and by what the last one gave -> the same
-        by the activations before the first."""
+        """Back through layers, from what the last one gave to the activations before the first.
+
+        Args:
+            kernels: Of each layer.
+            activations: Before each layer.
+            x: Derivatives by what the last one gave before it was cut off, in 1/2**bits bit, as is the result.
+            bits: See x.
+        """
         for kernel, before in zip(reversed(kernels), reversed(activations), strict=True):
             x = self.where(self.back(transposed(kernel), x, bits, bits), before)
         return x
@@ -74,11 +121,10 @@ def transposed(weight: Tensor) -> Tensor:
 
 
 def rounded(weight: Tensor) -> Tensor:
-    """A kernel to weights of 8 bits, in a power of two of each output channel's own; sums with LIMIT stay exact."""
-    flat = weight.abs().flatten(1)
-    largest = torch.log2(BYTE_WEIGHT_LIMIT / flat.amax(1).clamp_min(2.0**-20))
-    total = torch.log2(SUM_MARGIN * ACCUMULATOR_LIMIT / LIMIT / flat.sum(1).clamp_min(2.0**-20))
-    scale = torch.exp2(torch.floor(torch.minimum(largest, total)).clamp(max=24)).view(-1, 1, 1, 1)
+    """A kernel to weights of 8 bits, in a power of two of each output channel's own; floats hold its sums exactly."""
+    flat = weight.abs().flatten(1).clamp_min(2.0**-20)
+    least = torch.minimum(BYTE_WEIGHT_LIMIT / flat.amax(1), SUM_MARGIN * ACCUMULATOR_LIMIT / (LIMIT + 1) / flat.sum(1))
+    scale = torch.exp2(torch.floor(torch.log2(least))).view(-1, 1, 1, 1)
     return torch.round(weight * scale) / scale
 
 
@@ -112,7 +158,7 @@ def known_taps(head: Head, number: int) -> Tensor:
     return mask
 
 
-def adjoint_graph(name: str, prior: Prior, condition_length: int, hands_on: bool, byte_kernels: bool) -> onnx.ModelProto:
+def adjoint_graph(name: str, prior: Prior, condition_length: int, hands_on: bool) -> onnx.ModelProto:
     """What a trunk reads, planes of all bins and derivatives -> derivatives by what a level's prior reads.
 
     Inputs: low, parent, low_scale, edge_scale, condition; planes [N, 32, H, W]; by what heads say, means and raw scale
@@ -121,7 +167,7 @@ def adjoint_graph(name: str, prior: Prior, condition_length: int, hands_on: bool
     Outputs: by planes, planes_back [N, 27, H, W]; by activations that the trunk reads, without what smoothing takes
     away, read_back [N, 6, H, W]; by the parent, parent_back.
     """
-    g = AdjointGraph(name, BYTE_BITS, byte_kernels)
+    g = AdjointGraph(name, BYTE_BITS)
     trunk, net = prior.trunk, prior.dequantiser
     low, parent, low_scale, edge_scale, condition = trunk_inputs(g, trunk, condition_length)
     planes = g.input("planes", ["N", PLANES_READ, "H", "W"])
@@ -222,7 +268,7 @@ def _reader_back(g: AdjointGraph, net: Reader, found: list[str], x: str) -> tupl
 def _trunk_back(g: AdjointGraph, trunk: Trunk, found: list[str], features: str) -> None:
     """A trunk, the activations of its layers and derivatives by its features -> outputs."""
     kernels = [layer.integer_parts()[0] for layer in trunk.layers]
-    x = g.clip(g.finer(g.where(features, found[-1]), FEATURE_BITS, HIDDEN_BITS), -LIMIT, LIMIT)
+    x = g.finer(g.where(features, found[-1]), FEATURE_BITS, HIDDEN_BITS)
     x = g.layers_back(kernels, found[:-1], x, HIDDEN_BITS)
     weight, carry = trunk.integer_weights()
     read = g.back(transposed(weight), x, HIDDEN_BITS, READ_BITS)

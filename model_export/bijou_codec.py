@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from model_export import marginal
-from model_export.marginal import MarginalCosts
 from model_export.peers import Codec, Coded, Pixels
 from service import codec
 from service.codec.container import quality_of
 from service.codec.saturation import LAST_CODE
 
 LOSSLESS_QUALITY = 100.0
-LAST_SEARCHED = quality_of(LAST_CODE)
-"""Highest quality at which an encoder asks what bins cost elsewhere."""
+LAST_WEIGHED = quality_of(LAST_CODE)
+"""Highest quality at which an encoder's effort does anything."""
 
 
 def bijou_codecs(
@@ -65,25 +63,24 @@ def bijou_codecs(
     return {plain.name: plain, stable.name: stable}
 
 
-def searched_codec(model: codec.Model, costs: MarginalCosts, checkpoint: Path, qualities: Sequence[float]) -> Codec:
-    """`bijou-searched`: bins chosen by what they cost elsewhere too; its second generation is the plain encoder's.
+def effort_codec(name: str, model: codec.Model, qualities: Sequence[float], effort: int) -> Codec:
+    """`<name>-effort-<n>`: the curve of a model with some effort, as far as that does anything.
 
     Args:
+        name: What the model is called without.
         model: Encodes.
-        costs: Of the same weights.
-        checkpoint: Where these come from.
-        qualities: Of the curve; those it does not serve are left out.
+        qualities: Of the curve; those above LAST_WEIGHED are left out.
+        effort: As in `service.codec.encode`.
     """
-    plain = bijou_codecs(model, [q for q in qualities if q <= LAST_SEARCHED], ())["bijou"]
+    plain = bijou_codecs(model, [q for q in qualities if q <= LAST_WEIGHED], ())["bijou"]
 
     def encode(pixels: Pixels, quality: float) -> Coded:
-        return _encode(pixels, quality, model, stable=False, costs=costs)
+        return _encode(pixels, quality, model, stable=False, effort=effort)
 
-    digest = hashlib.sha256(checkpoint.read_bytes() + Path(marginal.__file__).read_bytes()).hexdigest()[:8]
     return replace(
         plain,
-        name="bijou-searched",
-        setting=f"{plain.setting}, costs elsewhere in {costs.rounds} rounds ({digest})",
+        name=f"{name}-effort-{effort}",
+        setting=f"{plain.setting}, effort {effort}",
         encode=encode,
         again=plain.encode,
         lossless_quality=None,
@@ -107,10 +104,8 @@ def _is_docstring(statement: ast.AST) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def _encode(
-    pixels: Pixels, quality: float, model: codec.Model, stable: bool, costs: MarginalCosts | None = None
-) -> Coded:
+def _encode(pixels: Pixels, quality: float, model: codec.Model, stable: bool, effort: int = 0) -> Coded:
     grey = bool(np.all(pixels == pixels[:, :, :1]))
     picture = codec.Picture(pixels=pixels, alpha=None, grey=grey, icc=None, exif=None)
-    encoded = codec.encode(picture, model, codec.Target(quality=quality), stable=stable, elsewhere=costs)
+    encoded = codec.encode(picture, model, codec.Target(quality=quality), stable=stable, effort=effort)
     return Coded(encoded.stream, encoded.psnr_db)

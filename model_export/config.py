@@ -88,6 +88,3 @@ TINY = ModelConfig(
     coarse=PriorSize(16, 1, 8, 12, 1, 8, 1),
 )
 """A model small enough for tests."""
-
-ROUNDS = 2
-"""How often what bins cost elsewhere is found out for a picture (`marginal`), unless it is said."""

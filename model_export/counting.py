@@ -6,7 +6,7 @@ How often each table of the entropy coder meets each residual, and how far value
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from service.codec.calibration import Calibration, Said
 from service.codec.centroids import DISTANCES, MAGNITUDES, away, places_of
 from service.codec.clock import Clock
 from service.codec.coder_tables import Symbols, Tables
+from service.codec.elsewhere import costs_elsewhere
 from service.codec.entropy import NO_CHECKS, Encoder, without
 from service.codec.lowest import encode_lowest
 from service.codec.passes import write_passes
@@ -76,14 +77,19 @@ class Counts:
 
     @classmethod
     def of(cls, model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> Counts:
-        """Run the exact codec over pictures, each at a quality of every lossy set and every third losslessly."""
+        """Run the exact codec over pictures, each at a quality of every lossy set and every third losslessly.
+
+        Tied bins are chosen by what they cost elsewhere too: tables that are made for those serve others as well.
+        """
         rng, shape = np.random.default_rng(seed), (LOSSY_SETS, 2, MAGNITUDES, SCALES, DISTANCES)
         halves = model.tables.entropy[0].whole.halves
         counts = cls([np.zeros(2 * half + 2, np.int64) for half in halves], np.zeros(shape), np.zeros(shape))
         for number, pixels in enumerate(pictures):
-            lossy = analyse(lattice.to_planes(pixels, lattice.LOSSY_UNIT), model, lattice.LOSSY_UNIT, Clock())
+            planes = lattice.to_planes(pixels, lattice.LOSSY_UNIT)
+            lossy = analyse(planes, model, lattice.LOSSY_UNIT, Clock())
             for code in rng.integers((0, *SET_ENDS[:-1]), SET_ENDS):
-                counts._meet(model, lossy, int(code))
+                costs = costs_elsewhere(planes, model, [int(code)], Clock()) if code < TIED_END else ()
+                counts._meet(model, replace(lossy, elsewhere=costs), int(code))
             if number % 3 == 0:
                 unit = lattice.LOSSLESS_UNIT
                 counts._meet(model, analyse(lattice.to_planes(pixels, unit), model, unit, Clock()), None)
@@ -102,7 +108,8 @@ class Counts:
         for level in reversed(range(levels)):
             if code is None:
                 low = latent.lows[level]
-            details, parent, (said,) = walk.encode_level(latent.details[level], level, low, parent, sizes[level])
+            costs = latent.elsewhere[level] if latent.elsewhere else None
+            details, parent, (said,) = walk.encode_level(latent.details[level], level, low, parent, sizes[level], costs)
             write_passes(encoder, said, Calibration(), tables)
             if code is None:
                 continue

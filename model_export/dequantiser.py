@@ -80,7 +80,7 @@ class Dequantiser(Reader):
         """Features [N, width, H, W], planes [N, 27, H, W] -> offsets [N, 9, H, W] in (-1, 1), half bins, and a parent.
 
         The parent, [N, 2 width, H, W], is for the finer level's trunk: the features, and what they and the bins gave,
-        unless that never fires (`compact`).
+        unless that never fires (`silent`).
         """
         parent = features
         if self.join is not None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from model_export.cache import Cache
-from model_export.config import LARGE, ROUNDS
+from model_export.config import LARGE
 from model_export.measure import GENERATIONS, measure_descent, measure_point
 from model_export.peers import Codec, peers
 from model_export.plots import draw
@@ -41,7 +41,8 @@ from model_export.summarise import (
 log = logging.getLogger(__name__)
 
 PARTS = ("curves", "lossless", "generations")
-OURS = ("bijou", "bijou-stable", "bijou-large", "bijou-searched")
+OURS = "bijou"
+"""How names of its own codecs begin."""
 DEFAULT_QUALITIES = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 100.0)
 DEFAULT_GENERATION_QUALITIES = (20.0, 30.0, 50.0)
 DEFAULT_ANCHORS = (
@@ -153,7 +154,7 @@ def _comparisons(curves: Sequence[CurvePoint], anchors: Mapping[str, Sequence[Cu
     rows = []
     for name, curve in measured.items():
         rows += [compare(name, curve, anchor, points) for anchor, points in anchors.items()]
-        others = [other for other in measured if other != name] if name in OURS else []
+        others = [other for other in measured if other != name] if name.startswith(OURS) else []
         rows += [compare(name, curve, other, measured[other]) for other in others]
     return rows
 
@@ -186,7 +187,7 @@ def main(argv: Sequence[str]) -> int:
 def _chosen_codecs(options: argparse.Namespace) -> list[Codec]:
     """The codecs asked for, in that order; a model is opened only if Bijou is among them."""
     table = peers(options.threads)
-    if options.codecs is None or set(OURS) & set(options.codecs):
+    if options.codecs is None or any(name.startswith(OURS) for name in options.codecs):
         table = {**_bijou(options), **table}
     unknown = set(options.codecs or ()) - set(table)
     if unknown:
@@ -195,8 +196,7 @@ def _chosen_codecs(options: argparse.Namespace) -> list[Codec]:
 
 
 def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
-    from model_export.bijou_codec import bijou_codecs, searched_codec  # peers can be measured without a model
-    from model_export.marginal import costs_of
+    from model_export.bijou_codec import bijou_codecs, effort_codec  # peers can be measured without a model
     from service import codec
 
     runtime = codec.RuntimeOptions(device=options.device, threads=options.threads)
@@ -206,14 +206,14 @@ def _bijou(options: argparse.Namespace) -> dict[str, Codec]:
     table = bijou_codecs(models.default, options.qualities, options.generation_qualities)
     if not options.stable_curve:
         table["bijou-stable"] = replace(table["bijou-stable"], qualities=())
+    named = {"bijou": models.default}
     for model in models:
         if model.name == LARGE.name and model is not models.default:
             large = bijou_codecs(model, options.qualities, options.generation_qualities)["bijou"]
             table["bijou-large"] = replace(large, name="bijou-large", generation_qualities=())
-    if options.checkpoint:
-        costs = costs_of(options.checkpoint, models.default, options.rounds, options.threads)
-        table["bijou-searched"] = searched_codec(models.default, costs, options.checkpoint, options.qualities)
-    return table
+            named["bijou-large"] = model
+    each = [effort_codec(*model, options.qualities, effort) for effort in options.efforts for model in named.items()]
+    return table | {codec.name: codec for codec in each}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,8 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder for evaluation.json, evaluation.md and the figures")
     add("--cache", type=Path, help="folder of figures already measured; new ones are added at once")
     add("--model", type=Path, help="folder of one model (default: the shipped one)")
-    add("--checkpoint", type=Path, help="its weights, which bijou-searched needs")
-    add("--rounds", type=int, default=ROUNDS, help="of bijou-searched")
+    add("--efforts", nargs="+", type=int, default=[], help="also curves of these: bijou-effort-1 and so on")
     add("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=1, help="threads of every codec that can use several")
     add("--jobs", type=int, default=1, help="pictures at a time; more than one: no times")

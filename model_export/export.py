@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model_export.compact import compacted, fired
 from model_export.counting import Counts
 from model_export.data import Picture, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.onnx_graphs import graphs_of
+from model_export.silent import compacted, fired
 from model_export.tables import (
     Fits,
     fitted,

@@ -13,8 +13,8 @@ from model_export.model import CodecModel
 from model_export.prior_graphs import dequantiser_graph, head_graph, trunk_graph
 from model_export.quantiser import FEEDBACK_SIDE, KNOTS
 from service.codec import kernels
+from service.codec.adjoint import SYNTHESIS_SIDE
 from service.codec.artifact import BYTE_SUFFIX, BYTE_TRIAL, PRIOR_GRAPHS, PRIORS, graph_of_level
-from service.codec.elsewhere import SYNTHESIS_SIDE
 
 
 def feedback_graph() -> onnx.ModelProto:
@@ -57,7 +57,7 @@ def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
         prior = model.prior(level)
         trunk, *heads, dequantiser, adjoint = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
         graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}
-        graphs[adjoint] = adjoint_graph(adjoint, prior, length, level > 0, False)
+        graphs[adjoint] = adjoint_graph(adjoint, prior, length, level > 0)
         for suffix in ("", BYTE_SUFFIX):
             byte = suffix == BYTE_SUFFIX
             graphs[trunk + suffix] = trunk_graph(trunk, prior.trunk, length, byte)

@@ -20,7 +20,7 @@ from model_export.flow import colour
 from model_export.flow.coupling import by_colour, of_colours
 from model_export.flow.multilevel import MultilevelFlow, identity
 from model_export.integers import Exactable, bounded
-from service.codec.elsewhere import SYNTHESIS_SIDE
+from service.codec.adjoint import SYNTHESIS_SIDE
 from service.codec.prior import codes_chroma, colours_of, phase_of
 from service.codec.quantise import EXPECTED_ROUNDING
 
@@ -133,7 +133,7 @@ def feedback_kernels(flow: MultilevelFlow) -> Tensor:
 
 @torch.no_grad()
 def synthesis_kernels(flow: MultilevelFlow) -> Tensor:
-    """What a one in a band of a level adds to the state above, the coupling step left out: [levels, 2, 4, 1, SIDE, SIDE].
+    """What a one in a band of a level adds to the state above, without coupling: [levels, 2, 4, 1, SIDE, SIDE].
 
     Of luma and of chroma (which have the same taps), bands low, LH, HL, HH; the middle is twice the band's own place.
     """

@@ -35,12 +35,13 @@ from model_export.quantiser import (
     synthesis_kernels,
 )
 from service.codec import lattice, saturation
+from service.codec.adjoint import STATE_BITS, SYNTHESIS_BITS
 from service.codec.artifact import Model
 from service.codec.centroids import DISTANCES, MAGNITUDES
 from service.codec.clock import Clock
 from service.codec.coder_tables import COST_UNIT, PRECISION_BITS, left_of
 from service.codec.container import LAST_CODE
-from service.codec.elsewhere import STATE_BITS, SYNTHESIS_BITS, WORTH_BITS
+from service.codec.elsewhere import WORTH_BITS
 from service.codec.feedback import KERNEL_BITS
 from service.codec.flow import forward
 from service.codec.quantise import STEP_UNIT, WEIGHT_UNIT

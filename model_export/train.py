@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from model_export.checkpoint import Progress, begin_from, resume, save_checkpoint
 from model_export.config import ModelConfig
 from model_export.data import Picture, Workshop, batches, read_pictures, synthetic_pictures
-from model_export.denormals import denormals_off
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
@@ -120,15 +119,18 @@ def schedule(done: float, step: int) -> float:
 
 @contextmanager
 def prepared(settings: TrainSettings) -> Iterator[None]:
-    """Fix seeds, threads and number formats; denormal numbers are off while it lasts."""
+    """Fix seeds, threads and number formats; denormal numbers, off while it lasts, are for the whole process."""
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
+    torch.set_flush_denormal(True)
     if settings.device == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-    with denormals_off():
+    try:
         yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def train(

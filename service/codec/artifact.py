@@ -161,11 +161,13 @@ def open_model(folder: Path, options: RuntimeOptions = RuntimeOptions()) -> Mode
             raise ModelError(f"{name} of the model in {folder.name} is damaged; export or install it again")
     providers, device = _providers(options)
 
-    def session(graph: str) -> ort.InferenceSession:
-        return _session(files[f"{graph}.onnx"], options, providers)
+    def session(graph: str, kernels: str) -> ort.InferenceSession:
+        twin = graph + BYTE_SUFFIX if kernels == "byte" and graph in TWINS else graph
+        return _session(files[f"{twin}.onnx"], options, providers, kernels == "byte")
 
-    kernels = "byte" if device == "cpu" and options.kernels == "auto" and adds_up(session(BYTE_TRIAL)) else "float"
-    sessions = {name: session(name + BYTE_SUFFIX if kernels == "byte" and name in TWINS else name) for name in GRAPHS}
+    trial = device == "cpu" and options.kernels == "auto" and adds_up(session(BYTE_TRIAL, "float"))
+    kernels = "byte" if trial else "float"
+    sessions = {name: session(name, kernels) for name in GRAPHS}
     if device == "cuda" and any("CUDAExecutionProvider" not in s.get_providers() for s in sessions.values()):
         if options.device == "cuda":
             raise DeviceError("CUDA was asked for but a graph fell back to the CPU; check the CUDA and cuDNN libraries")
@@ -207,7 +209,7 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(info, ort.OrtArenaCfg(arena))
 
 
-def _session(graph: bytes, options: RuntimeOptions, providers: list[Any]) -> ort.InferenceSession:
+def _session(graph: bytes, options: RuntimeOptions, providers: list[Any], byte_kernels: bool) -> ort.InferenceSession:
     _share_memory()
     settings = ort.SessionOptions()
     settings.add_session_config_entry("session.use_env_allocators", "1")
@@ -215,6 +217,8 @@ def _session(graph: bytes, options: RuntimeOptions, providers: list[Any]) -> ort
     settings.inter_op_num_threads = 1
     # Each graph has a pool of its own; pools that spin while another graph works take its cores.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Convolutions between bytes that are written in floats become 8-bit kernels unless told otherwise.
+    settings.add_session_config_entry("session.disable_quant_qdq", "0" if byte_kernels else "1")
     settings.graph_optimization_level = _LEVELS[options.optimisation]
     settings.log_severity_level = 3
     return ort.InferenceSession(graph, settings, providers=providers)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from service.codec import fixed_point, lattice
-from service.codec.arrays import Bytes8, Shorts
 from service.codec.artifact import Model, ModelSet
 from service.codec.clock import Clock
 from service.codec.container import GREY, quality_of
@@ -22,6 +21,7 @@ from service.codec.images import Limits, Picture
 from service.codec.reader import decode_alpha, pixels_of, reachable_scale, read_stream
 from service.codec.steps import DIRECT, Run, TileRunner
 from service.codec.target import Attempt, Target, aim, psnr_db
+from service.codec.weigh import MOST_EFFORT, weighed
 from service.codec.writer import Source, encode_alpha, source_of, write_stream
 
 SCALES = (1, 2, 4, 8, 16)
@@ -86,7 +86,7 @@ def encode(
     target: Target = Target(),
     stable: bool = False,
     runner: TileRunner = DIRECT,
-    elsewhere: Callable[[Bytes8, int], tuple[Shorts, ...]] | None = None,
+    effort: int = 0,
 ) -> Encoded:
     """Encode a picture.
 
@@ -96,25 +96,34 @@ def encode(
         target: What to aim at.
         stable: Repeat until decoding and encoding again gives the same stream.
         runner: Who runs the tile steps; its errors pass through.
-        elsewhere: Who knows what bins cost elsewhere (`choice`): pixels [H, W, 3] and a quality code -> costs in 1/256
-            bit of each level, finest first, [9, h, w]. Asked for pictures that no decoder made, up to quality 90.
+        effort: How often rate and distortion are followed back through the codec, 0 ... MOST_EFFORT, to choose bins by
+            what they cost elsewhere as well (`elsewhere`): smaller files, for more time. Of no use above quality 90,
+            without loss, and for pictures that Bijou decoded.
 
     Raises:
         TargetError: The target cannot be met.
+        OptionError: There is no such effort.
     """
+    check_effort(effort)
     run = Run(model, runner, Clock())
     if picture.grey:
         picture = replace(picture, pixels=lattice.greyed(picture.pixels))
     alpha = encode_alpha(picture, run)
     searching = target.quality is None and target != Target()
     source = source_of(picture, lattice.LOSSY_UNIT, run, alpha, keep=searching)
-    if elsewhere is not None:
-        source = replace(source, elsewhere=functools.partial(elsewhere, picture.pixels))
+    if effort:
+        source = replace(source, elsewhere=functools.partial(weighed, picture.pixels, run=run, effort=effort))
     found = aim(target, _attempts(source, run), picture.pixels)
     settled = True if stable else None
     if stable and found.code is not None:
         found, settled = fixed_point.settle(found, found.code, source, run)
     return _encoded(found, source, run, settled)
+
+
+def check_effort(effort: int) -> None:
+    """Refuse an effort there is not."""
+    if not 0 <= effort <= MOST_EFFORT:
+        raise OptionError(f"effort must be 0 to {MOST_EFFORT}")
 
 
 def _attempts(source: Source, run: Run) -> Callable[[int | None], Attempt]:
@@ -187,6 +196,7 @@ def re_encode(
     stable: bool = False,
     model: Model | None = None,
     runner: TileRunner = DIRECT,
+    effort: int = 0,
 ) -> Encoded:
     """Turn a stream into one of another quality.
 
@@ -198,11 +208,19 @@ def re_encode(
         stable: As in `encode`.
         model: Model of the new stream, by default that of the old one.
         runner: Who runs the tile steps; its errors pass through.
+        effort: As in `encode`.
+
+    Raises:
+        StreamError: Not a stream, damaged, or of an unknown model.
+        LimitError: Too large.
+        TargetError: The target cannot be met.
+        OptionError: There is no such effort.
 
     Returns:
         The new stream. From a lossless stream it equals a direct encode; from a lossy one the latent is quantised
         again, without the forward flow and without rounding to pixels in between.
     """
+    check_effort(effort)
     read = read_stream(stream, limits, prefix=False)
     h, old = read.header, models.by_id(read.header.model_id)
     new = model or old
@@ -216,10 +234,12 @@ def re_encode(
     picture = Picture(pixels, alpha, bool(h.flags & GREY), read.payload("icc"), read.payload("exif"))
     wanted = target or Target(quality=h.quality)
     if h.lossless or wanted.quality == 100 or new.id != old.id or stable or picture.grey:
-        result = encode(picture, new, wanted, stable, runner)
+        result = encode(picture, new, wanted, stable, runner, effort)
     else:
         assert latent is not None
         kept = latent
         source = Source(picture, lambda: kept, read.payload("alpha"), of_stream=True)
+        if effort:
+            source = replace(source, elsewhere=functools.partial(weighed, pixels, run=run, effort=effort))
         result = _encoded(aim(wanted, _attempts(source, run), pixels), source, run, None)
     return replace(result, changed=result.stream != stream)

@@ -52,7 +52,6 @@ class LevelPrior:
     ) -> None:
         self.present = np.broadcast_to(present(finer), (9, *low.shape[2:]))
         self.model, self.level, self.size = model, level, low.shape[2:]
-        reading = min(unit, READ_UNIT)
         values = trunk_feeds(model, low, parent, level, codes, unit)
         count, _, self.height, self.width = values["low"].shape()
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
@@ -129,9 +128,10 @@ def trunk_feeds(
     padded = pad_even(np.rint(low * np.float32(reading / unit)))
     count, _, height, width = padded.shape
     tables, rows = model.tables, [-1] * len(low) if codes is None else codes
+    low_scale = tables.low_scales[model.rung(level, unit)] / np.float32(reading)
     feeds = {
         "low": padded,
-        "low_scale": np.full((count, 1, 1, 1), tables.low_scales[model.rung(level, unit)] / np.float32(reading), np.float32),
+        "low_scale": np.full((count, 1, 1, 1), low_scale, np.float32),
         "edge_scale": tables.edge_scales[rows, level][:, :, None, None],
         "condition": condition_rows(model, count, level, codes),
     }

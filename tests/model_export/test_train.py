@@ -142,6 +142,7 @@ def test_the_dequantiser_and_what_it_reads_learn_to_foretell():
     for prior in (model.prior(0), model.prior(1)):
         assert all(learns(conv.weight) for conv in prior.trunk.first.terms)
         for layer in (prior.dequantiser.layers[0], prior.dequantiser.join):
+            assert layer is not None
             assert learns(layer.conv.weight)
             assert learns(layer.bias)
         assert not any(learns(head.last.terms[0].weight) for head in prior.heads)
