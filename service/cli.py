@@ -18,6 +18,7 @@ from service import __version__, cli_remote, codec, operations
 from service.bulk.cli import app as bulk_app
 from service.cli_files import Work, explain, fail, run_files
 from service.cli_options import (
+    Effort,
     Files,
     Force,
     Format,
@@ -75,13 +76,14 @@ def encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
+    effort: Effort = 0,
     metadata: Metadata = "icc",
     model: ModelName = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Images -> .bij."""
-    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, effort, model)
     options = options_of(EncodeOptions, {**targets, "metadata": metadata})
     tools = _tools()
     run_files(files, output, "bij", Work(lambda data: operations.encode(data, options, tools), force, quiet))
@@ -97,13 +99,14 @@ def re_encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
+    effort: Effort = 0,
     model: ModelName = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """.bij -> .bij at another quality, without a generation of pixels in between where possible."""
     options = options_of(
-        ReEncodeOptions, targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+        ReEncodeOptions, targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, effort, model)
     )
     tools = _tools()
     run_files(files, output, "bij", Work(lambda data: operations.re_encode(data, options, tools), force, quiet))

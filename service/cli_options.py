@@ -30,6 +30,7 @@ TargetBpp = Annotated[float | None, typer.Option(help="Most bits per pixel.")]
 TargetPsnr = Annotated[float | None, typer.Option(help="Least PSNR, dB.")]
 MaxBytes = Annotated[int | None, typer.Option(help="Longest stream, bytes.")]
 Stable = Annotated[bool, typer.Option("--stable", help="Make encoding again give the same bytes.")]
+Effort = Annotated[int, typer.Option(help="0, 1 or 2: smaller files for several times the time.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Name or id of the model.")]
 Scale = Annotated[int, typer.Option(help="1, 2, 4, 8 or 16: decode to 1/scale.")]
 Metadata = Annotated[str, typer.Option(help="none, icc or all.")]
@@ -44,6 +45,7 @@ def targets_of(
     target_psnr: float | None,
     max_bytes: int | None,
     stable: bool,
+    effort: int,
     model: str | None,
 ) -> dict[str, Any]:
     """Flags -> values of TargetOptions; SystemExit if they contradict each other."""
@@ -55,6 +57,7 @@ def targets_of(
         "target_psnr": target_psnr,
         "max_bytes": max_bytes,
         "stable": stable,
+        "effort": effort,
         "model": model,
     }
 

@@ -13,6 +13,7 @@ import typer
 from service.cli_batch import IMAGE_SUFFIXES, STREAM_SUFFIXES, Order, PlanError, Task, plan
 from service.cli_files import OTHER, USAGE, fail
 from service.cli_options import (
+    Effort,
     Force,
     Format,
     ImageQuality,
@@ -60,6 +61,7 @@ def encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
+    effort: Effort = 0,
     metadata: Metadata = "icc",
     model: ModelName = None,
     keep_suffix: KeepSuffix = False,
@@ -67,7 +69,7 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Images -> .bij."""
-    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, effort, model)
     options = options_of(EncodeOptions, {**targets, "metadata": metadata})
     tasks = _plan(places, output, "bij", IMAGE_SUFFIXES, keep_suffix)
     _run(
@@ -89,13 +91,14 @@ def re_encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
+    effort: Effort = 0,
     model: ModelName = None,
     keep_suffix: KeepSuffix = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """.bij -> .bij at another quality."""
-    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, effort, model)
     options = options_of(ReEncodeOptions, targets)
     tasks = _plan(places, output, "bij", STREAM_SUFFIXES, keep_suffix)
     order = Order("re-encode", options.model_dump(exclude_none=True), force, quiet)

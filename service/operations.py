@@ -100,7 +100,8 @@ def encode(data: bytes, options: EncodeOptions, tools: Codec, cancel: Cancellati
     picture = codec.read_image(data, tools.limits, options.metadata)
     image_s = time.perf_counter() - started
     model = _model(options, tools) or tools.models.default
-    encoded = codec.encode(picture, model, options.target() or codec.Target(), options.stable, tools.runner(cancel))
+    target, runner = options.target() or codec.Target(), tools.runner(cancel)
+    encoded = codec.encode(picture, model, target, options.stable, runner, effort=options.effort)
     return _stream(encoded, image_s, changed=None)
 
 
@@ -114,7 +115,9 @@ def re_encode(data: bytes, options: ReEncodeOptions, tools: Codec, cancel: Cance
         raise codec.OptionError("metadata is for images; a stream keeps what it has")
     model = _model(options, tools)
     runner = tools.runner(cancel)
-    encoded = codec.re_encode(data, tools.models, options.target(), tools.limits, options.stable, model, runner)
+    encoded = codec.re_encode(
+        data, tools.models, options.target(), tools.limits, options.stable, model, runner, effort=options.effort
+    )
     return _stream(encoded, 0.0, changed=encoded.changed)
 
 

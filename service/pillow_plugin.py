@@ -1,7 +1,8 @@
 """Pillow images <-> `.bij`: `import service.pillow_plugin` registers the format BIJOU with Pillow.
 
     Image.open("x.bij")               modes L, LA, RGB, RGBA; draft() decodes to 1/2, 1/4, 1/8 or 1/16
-    image.save("x.bij", quality=60)   or lossless, target_bpp, target_psnr, max_bytes; stable, model, exif, icc_profile
+    image.save("x.bij", quality=60)   or lossless, target_bpp, target_psnr, max_bytes; stable, effort, model, exif,
+                                      icc_profile
 
 Pillow finds no plugins by entry points, so the import is needed. The model is opened at the first load or save.
 """
@@ -131,7 +132,8 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     served = models()
     try:
         model = served.by_name(options["model"]) if options.get("model") else served.default
-        encoded = codec.encode(picture, model, _target(options), bool(options.get("stable", False)))
+        stable = bool(options.get("stable", False))
+        encoded = codec.encode(picture, model, _target(options), stable, effort=_effort(options))
     except (codec.OptionError, codec.TargetError, codec.UnknownModelError) as error:
         raise ValueError(str(error)) from error
     fp.write(encoded.stream)
@@ -146,6 +148,13 @@ def _target(options: dict[str, Any]) -> codec.Target:
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values.values()):
         raise ValueError(f"{', '.join(names)} must be numbers")
     return codec.Target(**values)
+
+
+def _effort(options: dict[str, Any]) -> int:
+    effort = options.get("effort")
+    if isinstance(effort, bool) or effort not in (None, 0, 1, 2):
+        raise ValueError("effort must be 0, 1 or 2")
+    return int(effort or 0)
 
 
 def _upright(image: Image.Image, exif_bytes: bytes) -> tuple[Image.Image, bytes]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from service import codec
 from service.cli_files import BAD_INPUT, OTHER, USAGE, explain, fail
 from service.cli_options import (
+    Effort,
     Format,
     ImageQuality,
     KeepSuffix,
@@ -76,6 +77,7 @@ def encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
+    effort: Effort = 0,
     metadata: Metadata = "icc",
     model: ModelName = None,
     manifest: ManifestPath = None,
@@ -86,7 +88,7 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Images -> .bij."""
-    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, effort, model)
     options = options_of(EncodeOptions, {**targets, "metadata": metadata})
     _run("encode", options, Where(source, target, manifest, address, workers, gpus, keep_suffix, quiet))
 
@@ -101,6 +103,7 @@ def re_encode(
     target_psnr: TargetPsnr = None,
     max_bytes: MaxBytes = None,
     stable: Stable = False,
+    effort: Effort = 0,
     model: ModelName = None,
     manifest: ManifestPath = None,
     address: Address = None,
@@ -109,7 +112,7 @@ def re_encode(
     quiet: Quiet = False,
 ) -> None:
     """.bij -> .bij at another quality or of another model."""
-    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, model)
+    targets = targets_of(quality, lossless, target_bpp, target_psnr, max_bytes, stable, effort, model)
     options = options_of(ReEncodeOptions, targets)
     _run("re-encode", options, Where(source, target, manifest, address, workers, gpus, False, quiet))
 

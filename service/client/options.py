@@ -18,6 +18,7 @@ class ReEncodeOptions(TypedDict, total=False):
     target_psnr: float
     max_bytes: int
     stable: bool
+    effort: Literal[0, 1, 2]
     model: str
     metadata: Metadata
 

@@ -27,7 +27,7 @@ const aim = () => new FormData(byId("settings")).get("aim");
 
 /** What the form asks for, as query options; null while a number is missing or out of range. */
 function options() {
-  const others = { stable: byId("stable").checked, model: byId("model").value || null };
+  const others = { stable: byId("stable").checked, effort: byId("effort").value, model: byId("model").value || null };
   if (aim() === "lossless") return { quality: 100, ...others };
   const field = byId(aim());
   return field.value && field.checkValidity() ? { [aim()]: field.value, ...others } : null;

@@ -37,6 +37,7 @@ export class Lab {
       generations: Math.max(1, Math.min(50, Number(byId("generations").value) || 8)),
       quality: Number(byId("lab-quality").value),
       stable: byId("lab-stable").checked,
+      effort: byId("lab-effort").value,
       shift: byId("lab-shift").checked,
     };
     try {
@@ -49,9 +50,9 @@ export class Lab {
     }
   }
 
-  async #generations(original, { generations, quality, stable, shift }) {
+  async #generations(original, { generations, quality, stable, effort, shift }) {
     const hooks = { signal: this.#abort.signal, onWait: (s) => this.#say(`The service is busy; trying again in ${s} s.`) };
-    const codecs = { bijou: (canvas) => throughService(canvas, { quality, stable }, hooks) };
+    const codecs = { bijou: (canvas) => throughService(canvas, { quality, stable, effort }, hooks) };
     this.#runs = KINDS.map(([key, name]) => ({ key, name, values: [], bytes: [], canvases: [] }));
     byId("lab-result").hidden = false;
     for (let generation = 1; generation <= generations; generation++) {

@@ -59,6 +59,11 @@ class TestMethods:
         assert ask(server, "re_encode", small.data).changed is False
         assert ask(server, "re_encode", small.data, quality=5).changed is True
 
+    def test_effort_reaches_the_service(self, ask: Ask, server: str, png: bytes):
+        plain, weighed = (ask(server, "encode", png, quality=30, effort=effort).data for effort in (0, 1))
+        assert plain == ask(server, "encode", png, quality=30).data != weighed
+        assert ask(server, "re_encode", png, quality=30, effort=1).data == weighed
+
     def test_inspect_and_facts(self, ask: Ask, server: str, png: bytes):
         stream = ask(server, "encode", png, quality=40).data
         whole, head = ask(server, "inspect", stream), ask(server, "inspect", stream[:-20])

@@ -87,6 +87,12 @@ class TestFolders:
             expected = {name: client.re_encode(data, quality=20).data for name, data in outputs(streams).items()}
         assert outputs(smaller) == expected
 
+    def test_effort_is_passed_on(self, folder: Path, server: str):
+        path = folder / "0.png"
+        assert remote("encode", path, "--url", server, "--quality", "30", "--effort", "1").returncode == 0
+        with Client(server) as client:
+            assert (folder / "0.bij").read_bytes() == client.encode(path, quality=30, effort=1).data
+
     def test_one_file_beside_itself(self, folder: Path, server: str):
         path = folder / "0.png"
         assert remote("encode", path, "--url", server).returncode == 0
@@ -210,6 +216,7 @@ class TestUsage:
         [
             (USAGE, ["--quality", "0"]),
             (USAGE, ["--lossless", "--quality", "3"]),
+            (USAGE, ["--effort", "3"]),
             (USAGE, ["--url", "ftp://x"]),
             (USAGE, ["--api-key-file", "missing"]),
             (LIMITS, ["--max-bytes", "1"]),

@@ -99,6 +99,18 @@ def test_facts_and_probes(description: BaseSchema, path: str):
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/encode", "/re-encode"])
+def test_the_effort_is_described_with_its_bounds(description: BaseSchema, path: str):
+    options = {option["name"]: option for option in description.raw_schema["paths"][path]["post"]["parameters"]}
+    described = options["effort"]["schema"]
+    assert {name: described[name] for name in ("type", "minimum", "maximum", "default")} == {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 2,
+        "default": 0,
+    }
+
+
 def test_both_prefixes_are_described_alike(description: BaseSchema):
     paths = description.raw_schema["paths"]
     assert set(paths) == {prefix + path for prefix in ("", "/v1") for path in (*WORK, *FACTS)}

@@ -142,6 +142,14 @@ class TestSaveOptions:
         stream = saved(image, quality=30, stable=True)
         assert saved(opened(stream), quality=30) == stream
 
+    @pytest.mark.parametrize("effort", [0, 1, 2])
+    def test_effort_is_that_of_the_codec(
+        self, image: Image.Image, models: codec.ModelSet, pixels: np.ndarray, effort: int
+    ):
+        target = codec.Target(quality=30)
+        expected = codec.encode(codec.Picture(pixels), models.default, target, effort=effort).stream
+        assert saved(image, quality=30, effort=effort) == expected
+
     @pytest.mark.parametrize(
         "options",
         [
@@ -152,6 +160,11 @@ class TestSaveOptions:
             {"quality": 60, "max_bytes": 100},
             {"max_bytes": 1},
             {"target_psnr": -1.0},
+            {"effort": 3},
+            {"effort": -1},
+            {"effort": 0.5},
+            {"effort": "1"},
+            {"effort": True},
             {"model": "nobody"},
         ],
     )

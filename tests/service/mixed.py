@@ -24,7 +24,7 @@ QUALITIES = (1.0, 33.125, 60.0, 75.0, 99.0, 100.0)
 class Request:
     """One request; equal requests have equal answers."""
 
-    kind: Literal["encode", "rich", "stable", "max_bytes", "decode", "small", "re_encode", "damaged"]
+    kind: Literal["encode", "rich", "effort", "stable", "max_bytes", "decode", "small", "re_encode", "damaged"]
     size: tuple[int, int]
     quality: float
     seed: int
@@ -35,7 +35,7 @@ def requests(count: int, seed: int = 0) -> list[Request]:
     draw = random.Random(seed)
     kinds: Sequence[Request] = [
         Request(kind, size, quality, number)
-        for kind in ("encode", "encode", "decode", "decode", "re_encode", "rich", "small", "damaged")
+        for kind in ("encode", "encode", "decode", "decode", "re_encode", "rich", "effort", "small", "damaged")
         for size in SIZES
         for quality in QUALITIES
         for number in range(2)
@@ -75,6 +75,8 @@ class Answers:
                 return codec.encode(picture, model, target, runner=runner).stream
             case "rich":
                 return codec.encode(rich_of(*r.size), model, target, runner=runner).stream
+            case "effort":
+                return codec.encode(picture, model, target, runner=runner, effort=1).stream
             case "stable":
                 return codec.encode(picture, model, target, stable=True, runner=runner).stream
             case "max_bytes":

@@ -77,6 +77,14 @@ def test_stable_encoding_survives_a_generation(client: TestClient, png: bytes):
     assert client.post("/encode", params={"quality": 50}, content=decoded).content == first.content
 
 
+@pytest.mark.parametrize("effort", [0, 1, 2])
+def test_the_effort_is_that_of_the_codec(client: TestClient, png: bytes, models: codec.ModelSet, effort: int):
+    picture, target = codec.read_image(png, codec.Limits()), codec.Target(quality=30)
+    answer = client.post("/encode", params={"quality": 30, "effort": effort}, content=png)
+    assert answer.content == codec.encode(picture, models.default, target, effort=effort).stream
+    assert client.post("/decode", content=answer.content).status_code == 200
+
+
 @pytest.mark.parametrize("fmt", IMAGE_MEDIA_TYPES)
 def test_output_formats(client: TestClient, stream: bytes, fmt: str):
     by_query = client.post("/decode", params={"format": fmt}, content=stream, headers={"accept": "text/html"})

@@ -9,14 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+from typer.testing import CliRunner
 
-from service import __version__, codec
+from service import __version__, cli, cli_remote, codec
+from service.bulk import cli as bulk_cli
+from service.cli_options import options_of
+from service.schemas import TargetOptions
 
+ENCODING = [(*group, op) for group in ((), ("remote",), ("bulk",)) for op in ("encode", "re-encode")]
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("BIJOU_")},
@@ -105,6 +112,12 @@ class TestFiles:
         assert bijou("re-encode", "-", given=stream).stdout == stream
         assert len(bijou("re-encode", "-", "--quality", "20", given=stream).stdout) < len(stream)
 
+    def test_effort_is_that_of_the_codec(self, png: bytes, models: codec.ModelSet):
+        picture, target = codec.read_image(png, codec.Limits()), codec.Target(quality=30)
+        stream = bijou("encode", "-", "--quality", "30", "--effort", "1", given=png).stdout
+        assert stream == codec.encode(picture, models.default, target, effort=1).stream
+        assert bijou("re-encode", "-", "--effort", "1", given=stream).stdout == stream
+
     def test_inspect_writes_a_line_a_file(self, photo: Path):
         bijou("encode", photo, "--quality", "60")
         stream = photo.with_suffix(".bij")
@@ -120,11 +133,34 @@ class TestFiles:
         assert_refused(bijou("encode", photo.with_name("missing.png")), 1)
         assert_refused(bijou("encode", "-", "--quality", "0", given=png), 2)
         assert_refused(bijou("encode", "-", "--quality", "50.3", given=png), 2)
+        assert_refused(bijou("encode", "-", "--effort", "3", given=png), 2)
         assert_refused(bijou("encode", "-", "--lossless", "--quality", "5", given=png), 2)
         assert_refused(bijou("decode", "-", given=png), 3)
         assert_refused(bijou("encode", "-", "--max-bytes", "1", given=png), 4)
         assert_refused(bijou("encode", "-", given=png, BIJOU_MAX_PIXELS="10"), 4)
         assert_refused(bijou("encode", "-", "--model", "nobody", given=png), 5)
+
+
+@pytest.mark.parametrize("words", ENCODING, ids=" ".join)
+class TestEffort:
+    def test_every_encoding_command_takes_it(self, words: Sequence[str], monkeypatch: pytest.MonkeyPatch):
+        taken: list[TargetOptions] = []
+
+        def note(cls: type[TargetOptions], values: dict[str, object]) -> None:
+            taken.append(options_of(cls, values))
+            raise typer.Exit
+
+        for module in (cli, cli_remote, bulk_cli):
+            monkeypatch.setattr(module, "options_of", note)
+        for flags in ([], ["--effort", "2"]):
+            assert CliRunner().invoke(cli.app, [*words, "in", "out", *flags]).exit_code == 0
+        assert [options.effort for options in taken] == [0, 2]
+
+    @pytest.mark.parametrize("value", ["3", "-1", "1.5"])
+    def test_what_is_none_is_a_usage_error(self, words: Sequence[str], value: str):
+        done = CliRunner().invoke(cli.app, [*words, "in", "out", "--effort", value])
+        assert done.exit_code == 2
+        assert "effort" in done.stderr
 
 
 def test_version_and_usage():

@@ -134,6 +134,16 @@ class TestCompress:
             page.click("#save-bij")
         assert stream.value.path().read_bytes() == expected.data
 
+    def test_effort(self, page: Page, photo: Path, png: bytes, server: str):
+        upload(page, photo)
+        with Client(server) as client:
+            expected = client.encode(png, quality=60, effort=1)
+        with work(page):
+            page.select_option("#effort", "1")
+        with page.expect_download() as stream:
+            page.click("#save-bij")
+        assert stream.value.path().read_bytes() == expected.data
+
     def test_stable_is_reported(self, page: Page, photo: Path):
         page.check("#stable")
         upload(page, photo)
