@@ -1,9 +1,9 @@
 """A prior's layers -> the graph of its adjoint: what bins and points of a level cost -> what made them so.
 
 The derivative of rate and distortion, taken backwards through heads, dequantiser and trunk, in exact integers. Every
-layer is computed once more, for it is known only then where its activations were cut off; kernels, transposed, have
-weights of 8 bits, and derivatives 11, in units of fixed powers of two. A derivative need not be precise, but it must be
-the same everywhere: what an encoder does with it shows in its streams.
+layer is computed once more, for it is known only then where its activations were cut off; kernels, transposed, and
+derivatives have 8 bits, in units of fixed powers of two. A derivative need not be precise, but it must be the same
+everywhere: what an encoder does with it shows in its streams.
 
 Only activations of bytes count as cut off; clipping elsewhere, rounding and borders count as nothing.
 """
@@ -26,7 +26,6 @@ from model_export.integers import (
     BYTE_WEIGHT_LIMIT,
     SUM_MARGIN,
     ByteLayer,
-    ExactConv,
 )
 from model_export.prior import Head, Prior, Trunk
 from model_export.prior_graphs import bytes_read, cells_apart, trunk_bytes, trunk_inputs
@@ -51,15 +50,15 @@ class AdjointGraph(Graph):
         scale, offset = self.constant(1.0), self.constant(float(zero), np.uint8)
         return self.add("DequantizeLinear", self.add("QuantizeLinear", x, scale, offset), scale, offset)
 
-    def taken_apart(self, kernel: Tensor) -> tuple[str, Tensor]:
-        """A kernel of whole numbers of 8 bits times a power of two of each output channel's, and these powers."""
+    def taken_apart(self, kernel: Tensor) -> str:
+        """A kernel as whole numbers of 8 bits, times a power of two of each output channel's own."""
         largest = kernel.abs().flatten(1).amax(1)
         scale = torch.where(largest > 0, torch.exp2(torch.ceil(torch.log2(largest.clamp_min(2.0**-60) / 127))), 1.0)
         whole = kernel / scale.view(-1, 1, 1, 1)
         if not torch.equal(whole, whole.round()):
             raise ValueError("a kernel has more than 8 bits")
         none = self.constant(0 * scale, np.int8)
-        return self.add("DequantizeLinear", self.constant(whole, np.int8), self.constant(scale), none, axis=0), scale
+        return self.add("DequantizeLinear", self.constant(whole, np.int8), self.constant(scale), none, axis=0)
 
     def layer(self, layer: ByteLayer, x: str) -> str:
         """A ByteLayer: bytes -> bytes."""
@@ -81,7 +80,7 @@ class AdjointGraph(Graph):
         Attributes of the node are padding on all sides alike unless they say something else.
         """
         side = weight.shape[2] // 2
-        kernel, _ = self.taken_apart(rounded(weight.detach().double() * 2.0 ** (wanted - given)))
+        kernel = self.taken_apart(rounded(weight.detach().double() * 2.0 ** (wanted - given)))
         own = {"pads": [side] * 4} | attributes
         return self.bytes_of(self.add("Conv", self.bytes_of(x, 128), kernel, **own), 128)
 
@@ -225,7 +224,7 @@ def _dequantiser_back(
     g: AdjointGraph, net: Dequantiser, features: str, planes: str, offsets: str, condition: str, hands_on: bool
 ) -> tuple[str, str]:
     """Dequantiser -> derivatives by features and by all planes."""
-    width, joined, read = len_of(net.first.terms[0]), "", [""]
+    width, joined, read = int(net.first.terms[0].weight.shape[1]), "", [""]
     if net.join is not None:
         read = bytes_read(g, net, features, planes, condition)
         joined = g.layer(net.join, g.cat(features, read[-1]))
@@ -279,11 +278,3 @@ def _trunk_back(g: AdjointGraph, trunk: Trunk, found: list[str], features: str) 
     cells = carry[:, :, 0, 0].unflatten(0, (-1, 2, 2)).permute(3, 0, 1, 2)
     by_parent = g.back(cells, x, HIDDEN_BITS, HIDDEN_BITS, strides=[2, 2], pads=[0] * 4)
     g.output(by_parent, "parent_back", ["N", carry.shape[1], "h", "w"])
-
-
-def len_of(conv: ExactConv) -> int:
-    """Input channels of a convolution."""
-    return int(conv.weight.shape[1])
-
-
-__all__ = ["AdjointGraph", "adjoint_graph", "known_taps", "phases_back", "rounded", "transposed"]

@@ -29,7 +29,16 @@ from tests.bench.subjects import LEARNED, OURS, Options, Seconds, Subject, has_c
 
 ROOMS = ("image", "flow", "prior", "entropy")
 GROUPS = {
-    "lossy, near 39 dB on Kodak": {"bijou": 60, "bijou-large": 60, "avif": 78, "jxl": 90, "webp": 89, "jpeg": 89},
+    "lossy, near 39 dB on Kodak": {
+        "bijou": 60,
+        "bijou-effort-1": 60,
+        "bijou-effort-2": 60,
+        "bijou-large": 60,
+        "avif": 78,
+        "jxl": 90,
+        "webp": 89,
+        "jpeg": 89,
+    },
     "lossless": {"bijou": 100, "bijou-large": 100, "jxl-lossless": 100, "png": 100},
     "learned codecs without trained weights": {"bijou": 50, "mbt2018-mean": 6},
 }
@@ -156,7 +165,7 @@ def memory_table(peaks: Iterable[tuple[str, float, Peak, Peak]], pixels: int) ->
 
 def speeds(pictures: Sequence[Pixels], options: Options, rounds: int) -> dict[str, list[Row]]:
     """Measure every group with these threads."""
-    ours = set(OURS) if options.model is None else {"bijou"}
+    ours = {name for name, (model, _) in OURS.items() if options.model is None or not model}
     there = {*ours, *peers(), *(LEARNED if has_compressai() else ())}
     return {
         title: [
@@ -197,8 +206,9 @@ def report(o: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 def _memory_subjects() -> list[tuple[str, float]]:
     lossy, lossless, _ = GROUPS.values()
-    there = {"bijou", *peers()}
-    chosen = [("bijou", lossy["bijou"]), ("bijou", lossless["bijou"]), ("avif", lossy["avif"]), ("jxl", lossy["jxl"])]
+    there = {*OURS, *peers()}
+    chosen = [("bijou", lossy["bijou"]), ("bijou", lossless["bijou"]), ("bijou-effort-1", lossy["bijou-effort-1"])]
+    chosen += [(name, lossy[name]) for name in ("avif", "jxl")]
     return [(name, quality) for name, quality in chosen if name in there]
 
 

@@ -38,8 +38,8 @@ class Options:
     model: Path | None = None
 
 
-OURS = {"bijou": "", "bijou-large": LARGE.name}
-"""Names of the models that are measured; the first is the default one, or the one that is given."""
+OURS = {"bijou": ("", 0), "bijou-effort-1": ("", 1), "bijou-effort-2": ("", 2), "bijou-large": (LARGE.name, 0)}
+"""Names of the models that are measured, and with which effort; no name: the default one, or the one that is given."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,12 @@ def _bijou(name: str, quality: float, options: Options) -> Subject:
         if options.model is not None
         else codec.shipped_models(runtime)
     )
-    model = models.by_name(OURS[name]) if OURS[name] else models.default
+    own, effort = OURS[name]
+    model = models.by_name(own) if own else models.default
 
     def encode(pixels: Pixels) -> tuple[bytes, Seconds]:
         picture = codec.Picture(pixels=pixels, alpha=None, grey=False, icc=None, exif=None)
-        encoded = codec.encode(picture, model, codec.Target(quality=quality))
+        encoded = codec.encode(picture, model, codec.Target(quality=quality), effort=effort)
         return encoded.stream, encoded.seconds
 
     def decode(stream: bytes) -> tuple[Pixels, Seconds]:
