@@ -1,9 +1,9 @@
 """Nodes of an ONNX graph, and the layers of model_export.integers as nodes.
 
 Written with onnx.helper rather than traced, so that every node is one the design allows: Conv and MatMul with
-dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split,
-Cast. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so that a convolution's
-output needs no rescaling before it is clipped and rounded.
+dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split, Cast, Quantize-
+and DequantizeLinear by powers of two. Shape and Gather-like nodes only move data. Weights carry their power-of-two
+scale, so that a convolution's output needs no rescaling before it is clipped and rounded.
 """
 
 from __future__ import annotations

@@ -40,7 +40,10 @@ def of_graph(path: Path) -> int:
 
 
 def a_pixel(folder: Path) -> tuple[float, float]:
-    """Thousands of multiplications for a pixel to encode and to decode a lossy stream; folder: of the model."""
+    """Thousands of multiplications for a pixel to encode, without effort, and to decode a lossy stream.
+
+    folder: of the model.
+    """
     every = FINEST * 4 / 3  # 1 + 1/4 + 1/16 + ...
     positions = [FINEST / 4**level for level in range(len(PRIORS) - 1)]
     positions.append(every - sum(positions))
@@ -48,6 +51,7 @@ def a_pixel(folder: Path) -> tuple[float, float]:
         share * of_graph(folder / f"{graph_of_level(name, level)}.onnx")
         for level, share in enumerate(positions)
         for name in PRIOR_GRAPHS
+        if name != "adjoint"
     )
     forward, inverse = (every * of_graph(folder / f"{name}.onnx") for name in ("forward", "inverse"))
     return (prior + forward + inverse) / KILO, (prior + inverse) / KILO
