@@ -134,21 +134,6 @@ def test_tiles_are_weighed_as_pictures_of_their_own(models):
         np.testing.assert_array_equal(whole[level][:, :, 1024 >> level + 1 :], own)
 
 
-@pytest.mark.parametrize("effort", [1, 2])
-def test_effort_costs_less_in_rate_and_distortion(effort, models):
-    """At the encoder's own exchange rate, of bits and squared error at 40; four pictures together."""
-    pictures, quality = [calm(96, 112, seed) for seed in range(4)], 40
-    exponent, worth = (int(own) for own in models.default.tables.worths[code_of(quality)])
-    bits_of_error = worth / 2 ** (adjoint.STATE_BITS + 16) / 2**exponent / 2 * LOSSY_UNIT**2
-
-    def loss(effort: int) -> float:
-        found = [encoded(own, models, quality, effort) for own in pictures]
-        errors = [pictures[0].size * 255**2 / 10 ** (of.psnr_db / 10) for of in found]
-        return float(sum(8 * len(of.stream) for of in found) + bits_of_error * sum(errors))
-
-    assert loss(effort) < 0.995 * loss(0)
-
-
 @pytest.mark.parametrize("size", [(136, 100), (96, 1056), (1, 1), (1, 9), (17, 3)])
 def test_its_streams_decode_and_come_again_as_all_do(size, models):
     found = encoded(calm(*size), models, 20, 1)
