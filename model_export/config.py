@@ -78,7 +78,7 @@ LARGE = ModelConfig(
     middle=PriorSize(192, 8, 192, 192, 2, 128, 2),
     coarse=PriorSize(208, 8, 208, 208, 2, 128, 2),
 )
-"""Two and a half times the arithmetic, for smaller files."""
+"""Nearly three times the arithmetic, for smaller files."""
 
 TINY = ModelConfig(
     name="tiny",
