@@ -70,12 +70,12 @@ class Tile:
         return Area(self.top >> halvings, self.left >> halvings, bottom, right)
 
 
-def tiles_of(height: int, width: int) -> list[Tile]:
-    """Cut a picture into tiles of at most TILE x TILE, row by row."""
+def tiles_of(height: int, width: int, side: int = TILE) -> list[Tile]:
+    """Cut a picture into tiles of at most side x side, row by row."""
     return [
-        Tile(top, left, min(TILE, height - top), min(TILE, width - left))
-        for top in range(0, height, TILE)
-        for left in range(0, width, TILE)
+        Tile(top, left, min(side, height - top), min(side, width - left))
+        for top in range(0, height, side)
+        for left in range(0, width, side)
     ]
 
 

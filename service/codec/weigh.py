@@ -1,6 +1,6 @@
-"""The step that finds out what bins of a tile cost elsewhere, and the costs of a whole picture.
+"""The step that finds out what bins of a patch cost elsewhere, and the costs of a whole picture.
 
-Each tile is weighed as a picture of its own: what a bin costs beyond its tile's sides is left out.
+Each patch is weighed as a picture of its own: what a bin costs beyond its sides is left out.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from service.codec.elsewhere import costs_elsewhere
 from service.codec.lattice import LOSSY_UNIT
 from service.codec.steps import Run, Step, joined
 
+PATCH = 768
+"""Largest side of a patch in pixels, a multiple of 2**LEVELS. Less than a tile's: going back takes several times the
+memory of coding."""
 MOST_EFFORT = 2
 """How often a picture is weighed at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weigh(Step[tuple[Shorts, ...]]):
-    """Planes of a tile, [1, 3, H, W] -> what its bins cost elsewhere at a quality code, known: as in `elsewhere`."""
+    """Planes of a patch, [1, 3, H, W] -> what its bins cost elsewhere at a quality code, known: as in `elsewhere`."""
 
     op: ClassVar[str] = "weigh"
     model: Model
@@ -40,7 +43,7 @@ class Weigh(Step[tuple[Shorts, ...]]):
 
     @property
     def pixels(self) -> int:
-        """Pixels of the tile."""
+        """Pixels of the patch."""
         return int(self.planes[0, 0].size)
 
     @classmethod
@@ -67,12 +70,13 @@ def weighed(pixels: Bytes8, code: int, run: Run, effort: int) -> tuple[Shorts, .
     """
     size = (pixels.shape[0], pixels.shape[1])
     result = tuple(np.zeros((9, *own), np.int16) for own in lattice.sizes_of(*size)[1:])
-    for tile in lattice.tiles_of(*size):
+    for patch in lattice.tiles_of(*size, PATCH):
+        area = patch.area(0)
         with run.clock.room("image"):
-            planes = lattice.to_planes(tile.area(0).of(pixels.transpose(2, 0, 1)).transpose(1, 2, 0), LOSSY_UNIT)
+            planes = lattice.to_planes(pixels[area.top : area.bottom, area.left : area.right], LOSSY_UNIT)
         costs = None
         for _ in range(effort):
             costs = run.step(Weigh(run.model, planes, code, costs))
         for level, own in enumerate(costs or ()):
-            tile.area(level + 1).of(result[level])[:] = own[0]
+            patch.area(level + 1).of(result[level])[:] = own[0]
     return result

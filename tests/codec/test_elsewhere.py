@@ -15,7 +15,7 @@ from service.codec.quantise import quantise
 from service.codec.steps import DIRECT, Run
 from service.codec.tile import analyse
 from service.codec.walk import DETAILS, Walk, integers
-from service.codec.weigh import Weigh, weighed
+from service.codec.weigh import PATCH, Weigh, weighed
 from tests.codec.samples import Pixels, pixels_of
 
 CODE = code_of(30)
@@ -124,14 +124,14 @@ def test_steps_of_one_key_run_together(models):
             np.testing.assert_array_equal(level, alone)
 
 
-def test_tiles_are_weighed_as_pictures_of_their_own(models):
-    pixels = calm(72, 1100)
+def test_patches_are_weighed_as_pictures_of_their_own(models):
+    pixels = calm(72, 820)
     run = Run(models.default, DIRECT, Clock())
     whole = weighed(pixels, CODE, run, 1)
-    assert [own.shape[1:] for own in whole] == lattice.sizes_of(72, 1100)[1:]
-    corner = weighed(np.ascontiguousarray(pixels[:, 1024:]), CODE, run, 1)
+    assert [own.shape[1:] for own in whole] == lattice.sizes_of(72, 820)[1:]
+    corner = weighed(np.ascontiguousarray(pixels[:, PATCH:]), CODE, run, 1)
     for level, own in enumerate(corner):
-        np.testing.assert_array_equal(whole[level][:, :, 1024 >> level + 1 :], own)
+        np.testing.assert_array_equal(whole[level][:, :, PATCH >> level + 1 :], own)
 
 
 @pytest.mark.parametrize("size", [(136, 100), (96, 1056), (1, 1), (1, 9), (17, 3)])
