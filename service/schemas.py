@@ -26,8 +26,8 @@ Effort = Annotated[
         le=2,
         description="How often the encoder follows rate and distortion back through the whole codec before it chooses "
         "bins: 0 (default), 1 or 2. Files get 1 to 3 % smaller at the same PSNR from quality 10 to 70; an encode takes "
-        "three to four (1) or six (2) times as long. It changes nothing above quality 90, in lossless files, or for "
-        "pictures Bijou decoded at that quality.",
+        "about three (1) or five to six (2) times as long. It changes nothing above quality 90, in lossless files, or "
+        "for pictures Bijou decoded at that quality.",
     ),
 ]
 ModelName = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Name or id; see /models.")]
