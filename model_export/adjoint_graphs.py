@@ -193,23 +193,22 @@ def _heads_back(
     for number, head in enumerate(prior.heads):
         chroma = number >= len(PHASES)
         phase = g.slice(g.slice(turned, 1, head.row, step=2), 2, head.column, step=2)
-        weights = head.first.integer_weights()
-        sums = [g.conv(head.first.terms[0], weights[0], g.widened(g.turned_back(phase)))]
-        taps = weights[1] * known_taps(head, number) if number else None
-        if taps is not None:
+        weights, inputs = head.first.integer_weights(), [g.widened(g.turned_back(phase))]
+        pads: list[list[int] | None] = [None]
+        if number:
             left, right, top, bottom = head.pads
-            read = planes if chroma else luma_planes
-            sums.append(g.conv(head.first.terms[1], taps, read, [top, left, bottom, right]))
-        sums.append(g.table(head.first.table, condition))
-        first = g.byte(functools.reduce(lambda a, b: g.add("Add", a, b), sums))
+            weights[1] = weights[1] * known_taps(head, number)
+            inputs.append(planes if chroma else luma_planes)
+            pads.append([top, left, bottom, right])
+        first = g.byte(g.sum(head.first, inputs, condition, pads, weights))
         second = g.byte(g.sum(head.second, [g.widened(first)], condition))
         own = g.slice(said, 1, 6 if chroma else 0, 18 if chroma else 6)
         own = g.slice(g.slice(own, 2, head.row, step=2), 3, head.column, step=2)
         x = g.where(g.back(transposed(head.last.integer_weights()[0]), own, SAID_BITS, SAID_BITS), second)
         x = g.where(g.back(transposed(head.second.integer_weights()[0]), x, SAID_BITS, HEAD_BITS), first)
         by_phase[number % len(PHASES)].append(g.back(transposed(weights[0]), x, HEAD_BITS, FEATURE_BITS))
-        if taps is not None:
-            kernel = phases_back(taps, head.row, head.column, head.first.terms[1].kernel // 2)
+        if number:
+            kernel = phases_back(weights[1], head.row, head.column, head.first.terms[1].kernel // 2)
             (by_all if chroma else by_luma).append(g.back(kernel, x, HEAD_BITS, PLANE_BITS))
     summed = {place: g.total(*parts) for place, parts in zip(PHASES, by_phase, strict=True)}
     cells = g.cat(*(summed[place] for place in CELL))

@@ -108,7 +108,7 @@ class Counts:
         for level in reversed(range(levels)):
             if code is None:
                 low = latent.lows[level]
-            costs = latent.elsewhere[level] if latent.elsewhere else None
+            costs = latent.costs_elsewhere(level)
             details, parent, (said,) = walk.encode_level(latent.details[level], level, low, parent, sizes[level], costs)
             write_passes(encoder, said, Calibration(), tables)
             if code is None:

@@ -148,10 +148,15 @@ class Graph:
         return self.add("Mul", widened, self.constant(units.reshape(-1, 1, 1, 1)))
 
     def sum(
-        self, layer: ExactSum, inputs: list[str], condition: str, pads: list[list[int] | None] | None = None
+        self,
+        layer: ExactSum,
+        inputs: list[str],
+        condition: str,
+        pads: list[list[int] | None] | None = None,
+        weights: list[Tensor] | None = None,
     ) -> str:
-        """An ExactSum."""
-        each = enumerate(zip(layer.terms, layer.integer_weights(), inputs, strict=True))
+        """An ExactSum; weights: in the place of its own."""
+        each = enumerate(zip(layer.terms, weights or layer.integer_weights(), inputs, strict=True))
         parts = [self.conv(conv, weight, x, pads[index] if pads else None) for index, (conv, weight, x) in each]
         # The bias last: two convolutions of one size are then added up in place.
         return functools.reduce(lambda a, b: self.add("Add", a, b), [*parts, self.table(layer.table, condition)])

@@ -84,10 +84,8 @@ def encode_tiles(
             with clock.room("entropy"):
                 heads = [encode_lowest(*own) for own in zip(bins, encoders, tables, strict=True)]
         for level in part:
-            elsewhere = latent.elsewhere[level] if latent.elsewhere else None
-            details, parent, said = walk.encode_level(
-                latent.details[level], level, low, parent, sizes[level], elsewhere
-            )
+            costs = latent.costs_elsewhere(level)
+            details, parent, said = walk.encode_level(latent.details[level], level, low, parent, sizes[level], costs)
             wrong = [sofar + sum(own.wrong for own in tile) for sofar, tile in zip(wrong, said, strict=True)]
             with clock.room("entropy"):
                 for tile in zip(encoders, said, tables, strict=True):

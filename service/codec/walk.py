@@ -56,6 +56,10 @@ class Latent:
     unit: int
     elsewhere: tuple[Shorts, ...] = ()
 
+    def costs_elsewhere(self, level: int) -> Shorts | None:
+        """What bins of a level cost elsewhere, [N, 9, h, w]; None: not known."""
+        return self.elsewhere[level] if self.elsewhere else None
+
 
 @dataclass(frozen=True)
 class Walk:

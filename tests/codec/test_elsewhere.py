@@ -66,6 +66,13 @@ def test_the_flow_backwards_is_its_adjoint(level, size, models):
     assert change == pytest.approx(2 * (by_low * step).sum(), rel=0.05)
 
 
+def test_sums_of_the_flow_backwards_are_exact(models):
+    """No sum of a kernel and a state within its limit reaches what a float cannot hold."""
+    for model in models:
+        largest = np.abs(model.tables.synthesis.astype(np.int64)).sum((-1, -2, -3)).max()
+        assert 0 < largest * adjoint.STATE_LIMIT < 2**24
+
+
 def test_what_heads_say_costs_what_tables_say(models):
     model, rng = models.default, np.random.default_rng(0)
     tables = model.tables.entropy_of(CODE)
