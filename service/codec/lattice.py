@@ -70,8 +70,9 @@ class Tile:
         return Area(self.top >> halvings, self.left >> halvings, bottom, right)
 
 
-def tiles_of(height: int, width: int, side: int = TILE) -> list[Tile]:
-    """Cut a picture into tiles of at most side x side, row by row."""
+def tiles_of(height: int, width: int, side: int | None = None) -> list[Tile]:
+    """Cut a picture into tiles of at most side x side (TILE if none is named), row by row."""
+    side = side or TILE
     return [
         Tile(top, left, min(side, height - top), min(side, width - left))
         for top in range(0, height, side)
