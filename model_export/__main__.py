@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--part", choices=PARTS, default="all", help="train only this part of the model")
     t.add_argument("--exact", action="store_true", help="fine-tune with integer weights and activations")
     t.add_argument("--mixed", action="store_true", help="convolutions of the prior in bfloat16, where that is faster")
+    t.add_argument("--wake", action="store_true", help="begin channels anew that never fire")
     t.add_argument("--seed", type=int, default=0)
     t.add_argument("--threads", type=int, default=1)
     t.add_argument("--workers", type=int, default=0, help="processes that cut crops, beside a GPU")

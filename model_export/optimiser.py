@@ -20,16 +20,17 @@ OUTPUT = ".last."
 """What occurs in the names of output layers."""
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """Five Newton-Schulz steps towards the nearest orthogonal matrix, [..., rows, columns]."""
+def orthogonalise(matrix: Tensor, narrow: bool = False) -> Tensor:
+    """Five Newton-Schulz steps towards the nearest orthogonal matrix, [..., rows, columns]; narrow: in bfloat16."""
     a, b, c = NEWTON_SCHULZ
     x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x.bfloat16() if narrow else x
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     for _ in range(5):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.mT
+    return (x if wide else x.mT).to(matrix.dtype)
 
 
 class Muon:
@@ -40,6 +41,7 @@ class Muon:
         rate: Muon's step.
         adam_rate: Adam's step.
         momentum: Muon's momentum.
+        narrow: Whether steps are orthogonalised in bfloat16, as its source does: faster where convolutions are.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Muon:
         rate: float = 0.02,
         adam_rate: float = 0.002,
         momentum: float = 0.95,
+        narrow: bool = False,
     ) -> None:
         kernels: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
@@ -57,7 +60,7 @@ class Muon:
         self.kernels = kernels
         self.adam = torch.optim.Adam(others, adam_rate)
         self.velocity = [torch.zeros_like(p) for p in self.kernels]
-        self.rate, self.adam_rate, self.momentum = rate, adam_rate, momentum
+        self.rate, self.adam_rate, self.momentum, self.narrow = rate, adam_rate, momentum, narrow
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
@@ -72,7 +75,7 @@ class Muon:
         for shape, pairs in alike.items():  # together: a GPU is as fast with many as with one
             gradient = torch.stack([cast("Tensor", parameter.grad) for parameter, _ in pairs]).flatten(2)
             velocity = torch.stack([own for _, own in pairs]).flatten(2) * self.momentum + gradient
-            update = orthogonalise(gradient + self.momentum * velocity)
+            update = orthogonalise(gradient + self.momentum * velocity, self.narrow)
             aspect = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
             for (parameter, own), moved, kept in zip(pairs, update, velocity, strict=True):
                 own.copy_(kept.view(shape))

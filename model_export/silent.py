@@ -1,23 +1,23 @@
 """Channels that never fire -> left out: a smaller model that computes what the trained one does.
 
-Training leaves channels of byte layers behind that are 0 whatever a picture holds; whole layers end that way. Here a
-model codes pictures at all kinds of qualities, and what stayed 0 throughout is taken out before it is exported. The
-checkpoint keeps it: what is trained is not made smaller.
+Training leaves channels behind that are 0 whatever a picture holds; whole layers end that way. Here a model codes
+pictures at all kinds of qualities, and what stayed 0 throughout is taken out before it is exported. The checkpoint
+keeps it: what is trained is not made smaller (`wake` begins it anew).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model_export.data import Picture, to_tensor
-from model_export.integers import ByteLayer, ExactConv
+from model_export.integers import ByteLayer, ExactConv, ExactSum
 from model_export.model import CodecModel
-from model_export.prior import Prior
 from model_export.quantiser import LAST_POSITION, LOSSLESS_POSITION
 
 BLOCK = 16
@@ -25,22 +25,75 @@ BLOCK = 16
 CODES = (0.0, 150.0, float(LOSSLESS_POSITION), 300.0, 450.0, 600.0, float(LAST_POSITION))
 """Positions that pictures are coded at in turn."""
 Fired = dict[str, Tensor]
-"""Of each byte layer, by its name, whether its channels were ever other than 0: [outputs]."""
+"""Of each hidden layer, by its name, whether its channels were ever above 0: [outputs]."""
+Readers = list[tuple[ExactConv, int]]
+"""Convolutions that read all channels of a layer, and the input where these begin."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A layer that ends in a clipped ReLU, and who reads it."""
+
+    layer: ByteLayer | ExactSum
+    readers: Readers
+
+    @property
+    def convs(self) -> list[ExactConv]:
+        """What gives its channels; the first reads bytes."""
+        return self.layer.terms if isinstance(self.layer, ExactSum) else [self.layer.conv]
+
+    @property
+    def biases(self) -> list[tuple[nn.Module, str, nn.Parameter]]:
+        """What is added to them, channels last, and where it lives."""
+        owner = self.layer.table if isinstance(self.layer, ExactSum) else self.layer
+        return [(owner, name, own) for name, own in owner.named_parameters(recurse=False)]
+
+
+def hidden_layers(model: CodecModel) -> Iterator[Hidden]:
+    """All of them but what trunks begin with, where everything fires; each before those that read it.
+
+    Raises:
+        ValueError: The model has been made smaller.
+    """
+    for index in reversed(range(len(model.sets))):
+        prior, coarsest = model.sets[index], index == len(model.sets) - 1
+        finer = [other.trunk.carry for other in model.sets[max(0, index - 1) : index + coarsest]]
+        net, width, join = prior.dequantiser, prior.trunk.width, prior.dequantiser.join
+        if join is None:
+            raise ValueError("this model was made smaller for export; take its checkpoint")
+        read: Readers = [(head.first.terms[0], 0) for head in prior.heads] + [(net.first.terms[0], 0), (join.conv, 0)]
+        joined: Readers = [(net.last.terms[0], 0)]
+        read += [(carry, 0) for carry in finer]
+        joined += [(carry, width) for carry in finer]
+        if net.refiner is not None:
+            read.append((net.refiner.first.terms[0], 0))
+            joined.append((net.refiner.first.terms[0], width))
+        yield from _chain(prior.trunk.layers, read)
+        yield from _chain([net.first, *net.layers], [(join.conv, width)])
+        yield Hidden(join, joined)
+        if net.refiner is not None:
+            yield from _chain([net.refiner.first, *net.refiner.layers], [(net.last.terms[-1], 0)])
+        for head in prior.heads:
+            yield from _chain([head.first, head.second], [(head.last.terms[0], 0)])
+
+
+def _chain(layers: Sequence[ByteLayer | ExactSum], last: Readers) -> Iterator[Hidden]:
+    """Layers that read one another, and who reads the last."""
+    for layer, after in zip(layers, [*layers[1:], None], strict=True):
+        yield Hidden(layer, last if after is None else [(Hidden(after, []).convs[0], 0)])
 
 
 @torch.no_grad()
 def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
     """Code pictures of any size, one after the other, and see which channels fire."""
     seen: Fired = {}
-    hooks = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, ByteLayer):
-            seen[name] = torch.zeros(len(layer.bias), dtype=torch.bool)
+    names = {layer: name for name, layer in model.named_modules()}
 
-            def see(_: nn.Module, __: object, output: Tensor, own: Tensor = seen[name]) -> None:
-                own |= output.amax((0, 2, 3)) > 0
+    def see(layer: nn.Module, _: object, output: Tensor) -> None:
+        fires = output.amax((0, 2, 3)) > 0
+        seen[names[layer]] = seen.get(names[layer], fires) | fires
 
-            hooks.append(layer.register_forward_hook(see))
+    hooks = [hidden.layer.register_forward_hook(see) for hidden in hidden_layers(model)]
     unit = 2 << model.config.levels
     for number, picture in enumerate(pictures):
         code, (rows, columns) = CODES[number % len(CODES)], (-side % unit for side in picture.shape[:2])
@@ -53,55 +106,37 @@ def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
 
 @torch.no_grad()
 def compacted(model: CodecModel, channels: Fired) -> CodecModel:
-    """A copy without the channels that never fired, widths rounded up to whole blocks."""
+    """A copy without the channels that never fired, widths rounded up to whole blocks.
+
+    What a dequantiser joins is left out as a whole if none of it fires and offsets have a refiner.
+    """
     result = copy.deepcopy(model)
     names = {layer: name for name, layer in result.named_modules()}
-    handed_on = [_narrow(prior, {layer: channels[names[layer]] for layer in _layers(prior)}) for prior in result.sets]
-    for prior, parent in zip(result.sets, [*handed_on[1:], handed_on[-1]], strict=True):
-        _reads(prior.trunk.carry, parent)
-        prior.parent = len(parent)
+    kept: dict[ExactConv, Tensor] = {}
+    for hidden in list(hidden_layers(result)):
+        fires = channels[names[hidden.layer]]
+        own = torch.zeros_like(fires)
+        if fires.any() or not _dispensable(result, hidden.layer):
+            width = max(BLOCK, -(-int(fires.sum()) // BLOCK) * BLOCK)
+            own[torch.argsort(~fires, stable=True)[:width]] = True
+        for conv in hidden.convs:
+            conv.weight = nn.Parameter(conv.weight[own])
+        for owner, name, bias in hidden.biases:
+            setattr(owner, name, nn.Parameter(bias[..., own]))
+        for reader, first in hidden.readers:
+            inputs = kept.setdefault(reader, torch.ones(reader.weight.shape[1], dtype=torch.bool))
+            inputs[first : first + len(own)] = own
+    for conv, inputs in kept.items():
+        conv.weight = nn.Parameter(conv.weight[:, inputs])
+    for prior in result.sets:
+        prior.parent = prior.trunk.carry.weight.shape[1]
+        net = prior.dequantiser
+        if net.join is not None and not len(net.join.bias):
+            net.join, net.rest = None, nn.ModuleList()
+            net.last.convs = net.last.convs[1:]
     return result
 
 
-def _layers(prior: Prior) -> list[ByteLayer]:
-    return [layer for layer in prior.modules() if isinstance(layer, ByteLayer)]
-
-
-def _narrow(prior: Prior, own: dict[ByteLayer, Tensor]) -> Tensor:
-    """Narrow a prior, all but what its trunk is handed; which channels it hands on itself."""
-    net, width = prior.dequantiser, len(own[prior.trunk.layers[-1]])
-    features = _chain(prior.trunk.layers, torch.arange(len(prior.trunk.first.table.common)), own)
-    for head in prior.heads:
-        _reads(head.first.terms[0], features)
-    _reads(net.first.terms[0], features)
-    joined = torch.arange(0)
-    if net.join is not None and (own[net.join].any() or net.refiner is None):
-        read = _chain(net.layers, torch.arange(len(net.first.table.common)), own)
-        joined = _chain([net.join], torch.cat([features, width + read]), own, BLOCK)
-        _reads(net.last.terms[0], joined)
-    else:
-        net.join, net.rest = None, nn.ModuleList()
-        net.last.convs = net.last.convs[1:]
-    parent = torch.cat([features, width + joined])
-    if net.refiner is not None:
-        _reads(net.refiner.first.terms[0], parent)
-        _reads(net.last.terms[-1], _chain(net.refiner.layers, torch.arange(len(net.refiner.first.table.common)), own))
-    return parent
-
-
-def _chain(layers: Sequence[ByteLayer], inputs: Tensor, own: dict[ByteLayer, Tensor], least: int = 0) -> Tensor:
-    """Narrow layers that read one another; which outputs the last one keeps, at least so many."""
-    for layer in layers:
-        fires = own[layer]
-        width = max(least, -(-int(fires.sum()) // BLOCK) * BLOCK)
-        kept = torch.argsort(~fires, stable=True)[:width].sort().values
-        _reads(layer.conv, inputs)
-        layer.conv.weight = nn.Parameter(layer.conv.weight[kept])
-        layer.bias = nn.Parameter(layer.bias[kept])
-        inputs = kept
-    return inputs
-
-
-def _reads(conv: ExactConv, inputs: Tensor) -> None:
-    """Leave out all other inputs of a convolution."""
-    conv.weight = nn.Parameter(conv.weight[:, inputs])
+def _dispensable(model: CodecModel, layer: nn.Module) -> bool:
+    """Whether a dequantiser can do without a layer."""
+    return any(layer is prior.dequantiser.join and prior.dequantiser.refiner is not None for prior in model.sets)

@@ -2,7 +2,8 @@
 
 Each batch draws a quality per sample, from the whole range, and now and then the whole batch is lossless. The loss
 is R + (6 / ln 2) / step^2 * D, weighted so that every quality counts by its relative, not its absolute, rate.
-A run is a time budget; it can be stopped and resumed from its one checkpoint file at any moment.
+A run is a time budget; it can be stopped and resumed from its one checkpoint file at any moment. Several processes can
+share it (`parallel`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from model_export.data import Picture, Workshop, batches, read_pictures, synthet
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
+from model_export.parallel import Team
 from model_export.quantiser import LOSSLESS_POSITION, RATE_DISTORTION, log2_delta, spread
 from model_export.recorded import Recorded
 from model_export.replay import Replay
 from model_export.validate import jpeg2000_curve, validate, watched_of
+from model_export.wake import wake
 from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class TrainSettings:
             levels but the finest and nothing else.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
+        wake: Begin channels anew that never fire, when a run starts.
         seed: Of crops, qualities and noise.
         threads: CPU threads.
         workers: Processes that cut crops; 0: they are cut between steps.
@@ -79,6 +83,7 @@ class TrainSettings:
     part: str = "all"
     exact: bool = False
     mixed: bool = False
+    wake: bool = False
     seed: int = 0
     threads: int = 1
     workers: int = 0
@@ -93,6 +98,8 @@ def quality_weight(log2_step: Tensor) -> Tensor:
     return 1.0 / (0.2 + torch.exp2(1.61 - 0.685 * x - 0.067 * x * x))
 
 
+WAKE_PICTURES = 64
+"""How many pictures tell which channels never fire."""
 LOSSLESS_WEIGHT = 0.2
 FORETELLING_WEIGHT = 0.5
 """Of the dequantiser's own loss. In rate and distortion alone, the noise of high qualities, where there is little to
@@ -151,12 +158,19 @@ def train(
         out: Checkpoint file; an existing one is continued.
         start: Checkpoint whose weights a new run starts from.
     """
-    with prepared(settings):
-        return _train(config, settings, data, valid, out, start)
+    team = Team()
+    with prepared(settings), team.joined():
+        return _train(config, settings, data, valid, out, start, team)
 
 
 def _train(
-    config: ModelConfig, settings: TrainSettings, data: list[Path], valid: list[Path], out: Path, start: Path | None
+    config: ModelConfig,
+    settings: TrainSettings,
+    data: list[Path],
+    valid: list[Path],
+    out: Path,
+    start: Path | None,
+    team: Team,
 ) -> CodecModel:
     pictures = read_pictures(data, settings.side) if data else synthetic_pictures(16, 2 * settings.side)
     watched = watched_of(read_pictures(valid) if valid else pictures)
@@ -165,12 +179,16 @@ def _train(
     average = copy.deepcopy(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(own in f".{name}." for own in PARTS[settings.part]))
-    optimiser = Muon(model.named_parameters(), settings.rate, settings.rate / 10)
+    optimiser = Muon(model.named_parameters(), settings.rate, settings.rate / 10, narrow=settings.mixed)
     if out.exists():
         progress = resume(out, model, average, optimiser)
     else:
         progress = begin_from(start, model, average) if start else Progress()
-    rng = np.random.default_rng(settings.seed + progress.step)
+        if settings.wake:
+            wake(model, pictures[:: max(1, len(pictures) // WAKE_PICTURES)])
+            average.load_state_dict(model.state_dict())
+    torch.manual_seed(settings.seed + progress.step + team.rank)
+    rng = np.random.default_rng([settings.seed + progress.step, team.rank])
     model.set_exact(settings.exact)
     average.set_exact(settings.exact)
     model.mixed = settings.mixed
@@ -178,19 +196,21 @@ def _train(
     losses: list[float] = []
     finest = FINEST.get(settings.part, 0)
     learn = learning(model, settings, crops(pictures, settings, rng), finest, rng)
+    trained = [p for p in model.parameters() if p.requires_grad]
     budget_s, begun, reported = settings.minutes * 60, time.monotonic() - progress.spent_s, 0.0
     while True:
-        progress.spent_s = time.monotonic() - begun
         done = progress.spent_s / budget_s
         finished = done >= 1 or (settings.max_steps and progress.step >= settings.max_steps)
         if finished or progress.spent_s - reported > settings.report_s:
             reported = progress.spent_s
-            report(validate(average, watched, finest), anchor, progress, losses, budget_s)
-            save_checkpoint(out, model, average, optimiser, progress)
+            if team.rank == 0:
+                report(validate(average, watched, finest), anchor, progress, losses, budget_s)
+                save_checkpoint(out, model, average, optimiser, progress)
             losses.clear()
         if finished:
             return average
         loss = learn()
+        progress.spent_s = team.averaged(trained, time.monotonic() - begun)
         norm = nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         if torch.isfinite(norm):
             optimiser.step(schedule(done, progress.step))
