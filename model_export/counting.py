@@ -5,17 +5,23 @@ How often each table of the entropy coder meets each residual, and how far value
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from model_export.data import Picture
 from model_export.prior import SCALES
 from model_export.tables import LOSSY_SETS, SET_ENDS, TIED_END
 from service.codec import lattice
-from service.codec.artifact import Model
+from service.codec.artifact import Model, RuntimeOptions, open_model
 from service.codec.calibration import Calibration, Said
 from service.codec.centroids import DISTANCES, MAGNITUDES, away, places_of
 from service.codec.clock import Clock
@@ -33,6 +39,19 @@ TRUST = 200.0
 """That values lie where points are counts as much as this many values."""
 SCALES_SMOOTHED, DISTANCES_SMOOTHED = 1.5, 0.7
 """Standard deviation of the windows that centroids are means over, in scale indices and eighths of a bin."""
+
+
+def counted(folder: Path, pictures: list[Picture], processes: int = 1) -> Counts:
+    """What a model in a folder meets in pictures, `Counts.of`, by processes of one thread each."""
+    if processes == 1:
+        return _part(folder, pictures, 0, 1)
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        parts = [pool.submit(_part, folder, pictures, first, processes) for first in range(processes)]
+        return functools.reduce(operator.add, [part.result() for part in parts])
+
+
+def _part(folder: Path, pictures: list[Picture], first: int, every: int) -> Counts:
+    return Counts.of(open_model(folder, RuntimeOptions(device="cpu", threads=1)), pictures, first, every)
 
 
 class CountingEncoder(Encoder):
@@ -76,15 +95,17 @@ class Counts:
     left: NDArray[np.float64]
 
     @classmethod
-    def of(cls, model: Model, pictures: list[NDArray[np.uint8]], seed: int = 0) -> Counts:
+    def of(cls, model: Model, pictures: list[Picture], first: int = 0, every: int = 1) -> Counts:
         """Run the exact codec over pictures, each at a quality of every lossy set and every third losslessly.
 
         Tied bins are chosen by what they cost elsewhere too: tables that are made for those serve others as well.
+        Only every so many pictures are met, from the first named on: what all of them give can be added up.
         """
-        rng, shape = np.random.default_rng(seed), (LOSSY_SETS, 2, MAGNITUDES, SCALES, DISTANCES)
+        shape = LOSSY_SETS, 2, MAGNITUDES, SCALES, DISTANCES
         halves = model.tables.entropy[0].whole.halves
         counts = cls([np.zeros(2 * half + 2, np.int64) for half in halves], np.zeros(shape), np.zeros(shape))
-        for number, pixels in enumerate(pictures):
+        for number in range(first, len(pictures), every):
+            pixels, rng = pictures[number], np.random.default_rng(number)
             planes = lattice.to_planes(pixels, lattice.LOSSY_UNIT)
             lossy = analyse(planes, model, lattice.LOSSY_UNIT, Clock())
             for code in rng.integers((0, *SET_ENDS[:-1]), SET_ENDS):
@@ -94,6 +115,10 @@ class Counts:
                 unit = lattice.LOSSLESS_UNIT
                 counts._meet(model, analyse(lattice.to_planes(pixels, unit), model, unit, Clock()), None)
         return counts
+
+    def __add__(self, other: Counts) -> Counts:
+        residuals = [own + more for own, more in zip(self.residuals, other.residuals, strict=True)]
+        return Counts(residuals, self.values + other.values, self.left + other.left)
 
     def _meet(self, model: Model, latent: Latent, code: int | None) -> None:
         """Code one tile as `tile.encode_tiles` does, but uncalibrated: tables are made for pictures on average."""

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model_export.counting import Counts
+from model_export.counting import counted
 from model_export.data import Picture, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.onnx_graphs import graphs_of
@@ -98,7 +98,7 @@ def export(
         models: Folder of models; the artifact gets a folder named by its id.
         pictures: Training pictures the tables are fitted on; none: the logistic tables are kept.
         provenance: For the manifest.
-        threads: CPU threads.
+        threads: CPU threads; tables are counted by as many processes.
 
     Raises:
         VerifyError: A proof or trial failed; nothing is written.
@@ -127,7 +127,7 @@ def export(
         log.info("torch = ONNX Runtime, the flow is a bijection")
         if pictures:
             noise = measured_noise(artifact, pictures[:NOISE_PICTURES])
-            counts = Counts.of(artifact, pictures)
+            counts = counted(draft, pictures, threads)
             fits = Fits(fitted(table_layout(), counts.residuals), counts.centroids())
             write_artifact(model, draft, fits, noise, provenance, bounds)
             log.info("tables fitted on %d pictures", len(pictures))

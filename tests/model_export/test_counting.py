@@ -3,24 +3,25 @@
 import numpy as np
 import pytest
 
-from model_export.counting import CountingEncoder, Counts
+from model_export.counting import CountingEncoder, Counts, counted
 from model_export.data import synthetic_pictures
 from model_export.tables import LOSSY_SETS
 from service import codec
+from service.codec.artifact import SHIPPED
 from service.codec.coder_tables import alike, symbols_of
 
 
 def test_checks_are_not_counted(models: codec.ModelSet):
     """Their parities are others' doing."""
     tables = models.default.tables.entropy[0]
-    counted = [np.zeros(2 * half + 2, np.int64) for half in tables.whole.halves]
-    encoder = CountingEncoder(tables, counted)
+    met = [np.zeros(2 * half + 2, np.int64) for half in tables.whole.halves]
+    encoder = CountingEncoder(tables, met)
     bins = np.array([0, 1, -1, 0, 2], np.int32)
     encoder.add(symbols_of(bins, *alike(5, 30), tables), np.array([1, 4]))
     table = int(tables.choice[30, 0])
     half = tables.whole.halves[table]
-    assert sum(own.sum() for own in counted) == 3
-    assert counted[table][half - 1 : half + 3].tolist() == [1, 2, 0, 0]
+    assert sum(own.sum() for own in met) == 3
+    assert met[table][half - 1 : half + 3].tolist() == [1, 2, 0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,15 @@ def test_free_bins_and_low_passes_meet_the_tables(counts: Counts):
     whole = 7 * (9 * sum(side * side for side in (32, 16, 8)) + 3 * 8 * 8)
     met = sum(int(own.sum()) for own in counts.residuals)
     assert 0.8 * whole < met < whole
+
+
+def test_processes_share_pictures():
+    folder, pictures = SHIPPED / (SHIPPED / "default").read_text().strip(), synthetic_pictures(3, 64)
+    alone, together = (counted(folder, pictures, processes) for processes in (1, 2))
+    for own, other in zip(alone.residuals, together.residuals, strict=True):
+        np.testing.assert_array_equal(own, other)
+    np.testing.assert_array_equal(alone.values, together.values)
+    np.testing.assert_allclose(alone.left, together.left, rtol=0, atol=1e-9)
 
 
 def test_centroids_lie_where_values_do(counts: Counts):
