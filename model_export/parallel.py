@@ -38,7 +38,7 @@ class Team:
         if self.size == 1:
             return number
         parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
-        whole = torch.cat([*parts, torch.tensor([number])])
+        whole = torch.cat([*parts, parts[0].new_tensor([number])])
         dist.all_reduce(whole)
         *parts, mean = (whole / self.size).split([*(len(part) for part in parts), 1])
         for p, part in zip(parameters, parts, strict=True):
