@@ -13,7 +13,7 @@ import torch
 from model_export import evaluate
 from model_export.checkpoint import MixError, load_average, mix, save_compact
 from model_export.config import LARGE, TINY, ModelConfig
-from model_export.data import NoPicturesError, Picture, read_pictures
+from model_export.data import NoPicturesError, Picture, evenly, read_pictures
 from model_export.export import Provenance, export, golden_picture
 from model_export.train import PARTS, TrainSettings, train
 from model_export.validate import compare
@@ -93,14 +93,13 @@ def run_export(options: argparse.Namespace) -> None:
     """Export the averaged model of a checkpoint."""
     model, progress = load_average(options.checkpoint)
     pictures: list[Picture] = read_pictures(options.data) if options.data else []
-    every = max(1, len(pictures) // options.pictures)
     provenance = Provenance(
         trained=options.trained,
         data=[path.name for path in options.data],
         steps=progress.step,
         minutes=round(progress.spent_s / 60, 1),
     )
-    artifact = export(model, options.models, pictures[::every][: options.pictures], provenance, options.threads)
+    artifact = export(model, options.models, evenly(pictures, options.pictures), provenance, options.threads)
     print(artifact.id)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,14 @@ TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.
 FROM_YCC = np.linalg.inv(TO_YCC)
 
 Picture = NDArray[np.uint8]
+
+
+T = TypeVar("T")
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """So many of them, or all if there are fewer, from the first on at equal distances."""
+    return list(items[:: max(1, len(items) // count)][:count])
 
 
 class NoPicturesError(ValueError):

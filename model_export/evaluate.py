@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from model_export.cache import Cache
 from model_export.config import LARGE
+from model_export.data import evenly
 from model_export.measure import GENERATIONS, measure_descent, measure_point
 from model_export.peers import Codec, peers
 from model_export.plots import draw
@@ -105,7 +106,7 @@ def evaluate(
         return lossless_row(codec, _each(samples, lambda s: measure_point(codec, quality, s, cache, timed), jobs))
 
     def descent(swing: float, codec: Codec, quality: float) -> GenerationRow:
-        chosen = samples[:: max(1, len(samples) // generation_pictures)][:generation_pictures]
+        chosen = evenly(samples, generation_pictures)
         found = _each(chosen, lambda s: measure_descent(codec, quality, s, cache, generations, swing), jobs)
         return generation_row(codec, quality, swing, found)
 

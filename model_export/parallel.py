@@ -1,7 +1,7 @@
-"""Training in several processes at once: `torchrun --nproc-per-node 2 -m model_export train ...`.
+"""Training in several processes at once: `torchrun --nproc-per-node 2 -m -- model_export train ...`.
 
 Each process takes its own crops and its gradients are averaged with those of the others before every step. On a CPU two
-processes of one thread do more than one of two, whose threads wait for each other thousands of times a step.
+processes of one thread are as fast as one of two, and slowed less by other work: they wait for each other once a step.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ keeps it: what is trained is not made smaller (`wake` begins it anew).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,31 +30,51 @@ Readers = list[tuple[ExactConv, int]]
 """Convolutions that read all channels of a layer, and the input where these begin."""
 
 
+Layer = ByteLayer | ExactSum
+
+
 @dataclass(frozen=True)
 class Hidden:
-    """A layer that ends in a clipped ReLU, and who reads it."""
+    """A layer that ends in a clipped ReLU.
 
-    layer: ByteLayer | ExactSum
+    Attributes:
+        name: In the model.
+        layer: What gives its channels.
+        readers: Who reads them.
+        needed: Whether some of them have to stay, even if none fires.
+    """
+
+    name: str
+    layer: Layer
     readers: Readers
-
-    @property
-    def convs(self) -> list[ExactConv]:
-        """What gives its channels; the first reads bytes."""
-        return self.layer.terms if isinstance(self.layer, ExactSum) else [self.layer.conv]
+    needed: bool = True
 
     @property
     def biases(self) -> list[tuple[nn.Module, str, nn.Parameter]]:
-        """What is added to them, channels last, and where it lives."""
+        """What is added to its channels, these last, and where it lives."""
         owner = self.layer.table if isinstance(self.layer, ExactSum) else self.layer
         return [(owner, name, own) for name, own in owner.named_parameters(recurse=False)]
 
 
-def hidden_layers(model: CodecModel) -> Iterator[Hidden]:
+def convs_of(layer: Layer) -> list[ExactConv]:
+    """What gives the channels of a layer; the first reads bytes."""
+    return layer.terms if isinstance(layer, ExactSum) else [layer.conv]
+
+
+def hidden_layers(model: CodecModel) -> list[Hidden]:
     """All of them but what trunks begin with, where everything fires; each before those that read it.
 
     Raises:
         ValueError: The model has been made smaller.
     """
+    names = {layer: name for name, layer in model.named_modules()}
+    result: list[Hidden] = []
+
+    def chain(layers: Sequence[Layer], last: Readers) -> None:
+        """Layers that read one another, and who reads the last."""
+        readers = [[(convs_of(after)[0], 0)] for after in layers[1:]] + [last]
+        result.extend(Hidden(names[own], own, read) for own, read in zip(layers, readers, strict=True))
+
     for index in reversed(range(len(model.sets))):
         prior, coarsest = model.sets[index], index == len(model.sets) - 1
         finer = [other.trunk.carry for other in model.sets[max(0, index - 1) : index + coarsest]]
@@ -68,32 +88,28 @@ def hidden_layers(model: CodecModel) -> Iterator[Hidden]:
         if net.refiner is not None:
             read.append((net.refiner.first.terms[0], 0))
             joined.append((net.refiner.first.terms[0], width))
-        yield from _chain(prior.trunk.layers, read)
-        yield from _chain([net.first, *net.layers], [(join.conv, width)])
-        yield Hidden(join, joined)
+        chain(prior.trunk.layers, read)
+        chain([net.first, *net.layers], [(join.conv, width)])
+        result.append(Hidden(names[join], join, joined, needed=net.refiner is None))
         if net.refiner is not None:
-            yield from _chain([net.refiner.first, *net.refiner.layers], [(net.last.terms[-1], 0)])
+            chain([net.refiner.first, *net.refiner.layers], [(net.last.terms[-1], 0)])
         for head in prior.heads:
-            yield from _chain([head.first, head.second], [(head.last.terms[0], 0)])
-
-
-def _chain(layers: Sequence[ByteLayer | ExactSum], last: Readers) -> Iterator[Hidden]:
-    """Layers that read one another, and who reads the last."""
-    for layer, after in zip(layers, [*layers[1:], None], strict=True):
-        yield Hidden(layer, last if after is None else [(Hidden(after, []).convs[0], 0)])
+            chain([head.first, head.second], [(head.last.terms[0], 0)])
+    return result
 
 
 @torch.no_grad()
 def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
     """Code pictures of any size, one after the other, and see which channels fire."""
     seen: Fired = {}
-    names = {layer: name for name, layer in model.named_modules()}
+    hooks = []
+    for hidden in hidden_layers(model):
 
-    def see(layer: nn.Module, _: object, output: Tensor) -> None:
-        fires = output.amax((0, 2, 3)) > 0
-        seen[names[layer]] = seen.get(names[layer], fires) | fires
+        def see(_: nn.Module, __: object, output: Tensor, name: str = hidden.name) -> None:
+            fires = output.amax((0, 2, 3)) > 0
+            seen[name] = seen.get(name, fires) | fires
 
-    hooks = [hidden.layer.register_forward_hook(see) for hidden in hidden_layers(model)]
+        hooks.append(hidden.layer.register_forward_hook(see))
     unit = 2 << model.config.levels
     for number, picture in enumerate(pictures):
         code, (rows, columns) = CODES[number % len(CODES)], (-side % unit for side in picture.shape[:2])
@@ -111,15 +127,14 @@ def compacted(model: CodecModel, channels: Fired) -> CodecModel:
     What a dequantiser joins is left out as a whole if none of it fires and offsets have a refiner.
     """
     result = copy.deepcopy(model)
-    names = {layer: name for name, layer in result.named_modules()}
     kept: dict[ExactConv, Tensor] = {}
-    for hidden in list(hidden_layers(result)):
-        fires = channels[names[hidden.layer]]
+    for hidden in hidden_layers(result):
+        fires = channels[hidden.name]
         own = torch.zeros_like(fires)
-        if fires.any() or not _dispensable(result, hidden.layer):
+        if hidden.needed or fires.any():
             width = max(BLOCK, -(-int(fires.sum()) // BLOCK) * BLOCK)
             own[torch.argsort(~fires, stable=True)[:width]] = True
-        for conv in hidden.convs:
+        for conv in convs_of(hidden.layer):
             conv.weight = nn.Parameter(conv.weight[own])
         for owner, name, bias in hidden.biases:
             setattr(owner, name, nn.Parameter(bias[..., own]))
@@ -135,8 +150,3 @@ def compacted(model: CodecModel, channels: Fired) -> CodecModel:
             net.join, net.rest = None, nn.ModuleList()
             net.last.convs = net.last.convs[1:]
     return result
-
-
-def _dispensable(model: CodecModel, layer: nn.Module) -> bool:
-    """Whether a dequantiser can do without a layer."""
-    return any(layer is prior.dequantiser.join and prior.dequantiser.refiner is not None for prior in model.sets)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from model_export.checkpoint import Progress, begin_from, resume, save_checkpoint
 from model_export.config import ModelConfig
-from model_export.data import Picture, Workshop, batches, read_pictures, synthetic_pictures
+from model_export.data import Picture, Workshop, batches, evenly, read_pictures, synthetic_pictures
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
@@ -185,7 +185,7 @@ def _train(
     else:
         progress = begin_from(start, model, average) if start else Progress()
         if settings.wake:
-            wake(model, pictures[:: max(1, len(pictures) // WAKE_PICTURES)])
+            wake(model, evenly(pictures, WAKE_PICTURES))
             average.load_state_dict(model.state_dict())
     torch.manual_seed(settings.seed + progress.step + team.rank)
     rng = np.random.default_rng([settings.seed + progress.step, team.rank])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model_export.data import Picture
 from model_export.model import CodecModel
-from model_export.silent import Hidden, fired, hidden_layers
+from model_export.silent import Hidden, convs_of, fired, hidden_layers
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +27,21 @@ NOISE = 0.5
 @torch.no_grad()
 def wake(model: CodecModel, pictures: Sequence[Picture]) -> int:
     """Begin anew what fires on none of these pictures; how many channels that were."""
-    seen, names = fired(model, pictures), {layer: name for name, layer in model.named_modules()}
-    woken = 0
+    seen, woken = fired(model, pictures), 0
     for hidden in hidden_layers(model):
-        fires = seen[names[hidden.layer]]
+        fires = seen[hidden.name]
         dead, alive = (~fires).nonzero()[:, 0], fires.nonzero()[:, 0]
         if len(dead):
             _begin(hidden, dead, alive)
             woken += len(dead)
-            log.info("%s: %d of %d channels begin anew", names[hidden.layer], len(dead), len(fires))
+            log.info("%s: %d of %d channels begin anew", hidden.name, len(dead), len(fires))
     return woken
 
 
 def _begin(hidden: Hidden, dead: Tensor, alive: Tensor) -> None:
     """Copies with noise, which nobody reads."""
     source = alive[torch.arange(len(dead)) % len(alive)] if len(alive) else None
-    for conv in hidden.convs:
+    for conv in convs_of(hidden.layer):
         noise = nn.init.kaiming_normal_(torch.empty_like(conv.weight))
         if source is None:
             inputs = (conv.weight.shape[1] - conv.weight.shape[0] + dead) % conv.weight.shape[1]

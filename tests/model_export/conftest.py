@@ -1,10 +1,13 @@
-"""One short training run, for all that reads checkpoints."""
+"""One short training run, for all that reads checkpoints, and models that were never trained."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
 from model_export.config import TINY
+from model_export.integers import ByteLayer
+from model_export.model import CodecModel
 from model_export.train import TrainSettings, train
 
 SETTINGS = TrainSettings(minutes=60, batch=2, side=128, max_steps=6, report_s=1e9)
@@ -15,3 +18,23 @@ def checkpoint(tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "checkpoint.pt"
     train(TINY, SETTINGS, [], [], out)
     return out
+
+
+@torch.no_grad()
+def lively() -> CodecModel:
+    """A tiny model no weight of whose priors is what it begins as."""
+    torch.manual_seed(0)
+    made = CodecModel(TINY).eval()
+    for parameter in made.priors.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return made
+
+
+@torch.no_grad()
+def firing() -> CodecModel:
+    """The same, so that all channels of its byte layers fire."""
+    made = lively()
+    for layer in made.modules():
+        if isinstance(layer, ByteLayer):
+            layer.bias.fill_(2.0)
+    return made

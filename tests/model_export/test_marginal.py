@@ -10,16 +10,12 @@ from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
 from model_export.marginal import derivatives, loss_elsewhere
 from model_export.model import CodecModel
+from tests.model_export.conftest import lively
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    made = CodecModel(TINY).eval()
-    with torch.no_grad():
-        for parameter in made.priors.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return made
+    return lively()
 
 
 @pytest.fixture(scope="module")

@@ -9,23 +9,16 @@ from torch import nn
 from model_export import silent
 from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
-from model_export.integers import ByteLayer
-from model_export.model import CodecModel
 from model_export.silent import compacted, fired, hidden_layers
+from tests.model_export.conftest import firing
 
 
 @pytest.fixture
 def model(monkeypatch):
     """All channels fire, but for some: of three layers, and all that a join gives."""
     monkeypatch.setattr(silent, "BLOCK", 2)
-    torch.manual_seed(0)
-    made = CodecModel(TINY).eval()
+    made = firing()
     with torch.no_grad():
-        for parameter in made.priors.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-        for layer in made.modules():
-            if isinstance(layer, ByteLayer):
-                layer.bias.fill_(2.0)
         made.sets[0].trunk.layers[0].bias[[1, 4, 5]] = -1e3
         refiner, join = made.sets[2].dequantiser.refiner, made.sets[1].dequantiser.join
         assert refiner is not None
@@ -49,7 +42,7 @@ def outcomes(model, pictures, code):
 
 def test_silent_channels_are_found(model, pictures):
     seen = fired(model, pictures)
-    assert len(seen) == len(list(hidden_layers(model)))
+    assert len(seen) == len(hidden_layers(model))
     assert (~seen["priors.0.trunk.rest.0"]).nonzero().flatten().tolist() == [1, 4, 5]
     assert (~seen["priors.2.dequantiser.refiner.rest.0"]).nonzero().flatten().tolist() == [0, 1, 2]
     assert not seen["priors.1.dequantiser.join"].any()

@@ -10,23 +10,16 @@ import torch
 
 from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
-from model_export.integers import ByteLayer
-from model_export.model import CodecModel
 from model_export.silent import compacted, fired, hidden_layers
 from model_export.wake import wake
+from tests.model_export.conftest import firing
 
 
 @pytest.fixture
 def model():
     """Of one layer three channels are dead, of two all that a join gives, and of a head one."""
-    torch.manual_seed(0)
-    made = CodecModel(TINY).eval()
+    made = firing()
     with torch.no_grad():
-        for parameter in made.priors.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-        for layer in made.modules():
-            if isinstance(layer, ByteLayer):
-                layer.bias.fill_(2.0)
         made.sets[0].trunk.layers[0].bias[[1, 4, 5]] = -1e3
         made.sets[1].heads[2].first.table.common[3] = -1e3
         for prior in made.sets[1:]:
