@@ -3,7 +3,7 @@
 Pictures are decoded once and kept as bytes; crops are cut from them at random places, flipped, turned, and now
 and then halved in size, so that one set of pictures shows several scales. Some lose half of their chroma's resolution,
 as most photographs have at some time, in a JPEG file or a scanner, and pictures that were reduced since then no longer
-show. A few lose their colours.
+show; some are given grain, which film and sensors have and reduced pictures have lost. A few lose their colours.
 """
 
 from __future__ import annotations
@@ -21,15 +21,24 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from service.codec.conversion import JPEG, PHOTO_CD, WEBP, Conversion, lifted
+from service.codec.lattice import CENTRE
+
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 HALVED_SHARE = 0.15
 """Share of crops cut twice as large and averaged down."""
+GRAINED_SHARE = 0.4
+"""Share of crops with grain."""
+GRAIN_RANGE = (0.5, 5.0)
+"""Least and greatest standard deviation of grain, in grey levels; even in its logarithm."""
 GREY_SHARE = 0.04
 """Share of crops made grey."""
 SUBSAMPLED_SHARE = 0.5
 """Share of crops whose chroma is subsampled and interpolated again."""
 ROWS_KEPT_SHARE = 0.25
 """Share of these that keep all rows: 4:2:2 instead of 4:2:0."""
+CONVERSION_SHARES = {JPEG: 0.5, WEBP: 0.2, PHOTO_CD: 0.3}
+"""How often each conversion is undone, of the batches in which one is."""
 INTERPOLATIONS, INTERPOLATION_SHARES = ("co-sited", "centred", "repeated"), (0.5, 0.25, 0.25)
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 """JFIF's Y, Cb and Cr of red, green and blue."""
@@ -116,6 +125,8 @@ def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.ui
     if cut > side:
         wide = piece.reshape(side, 2, side, 2, 3).astype(np.uint16)
         piece = ((wide.sum((1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+    if rng.random() < GRAINED_SHARE:
+        piece = grained(piece, float(np.exp(rng.uniform(*np.log(GRAIN_RANGE)))), rng)
     if rng.random() < GREY_SHARE:
         piece = greyed(piece)
     elif rng.random() < SUBSAMPLED_SHARE:
@@ -126,6 +137,31 @@ def crop(picture: Picture, side: int, rng: np.random.Generator) -> NDArray[np.ui
     if rng.random() < 0.25:
         piece = piece.transpose(1, 0, 2)
     return piece
+
+
+def grained(picture: Picture, deviation: float, rng: np.random.Generator) -> Picture:
+    """A picture, [H, W, 3], with grain as film and sensors make it.
+
+    Common to the colours in part, soft or crisp, evenly strong or stronger where it is bright: each at random.
+
+    Args:
+        picture: RGB.
+        deviation: Standard deviation of the grain of each colour at half of the full brightness, in grey levels.
+        rng: Where the grain comes from.
+    """
+    height, width, _ = picture.shape
+    own, even, side = rng.random(), rng.random(), np.float32(rng.uniform(0, 0.25))
+    common, colours = (
+        rng.standard_normal((height, width, 1), np.float32),
+        rng.standard_normal(picture.shape, np.float32),
+    )
+    grain = np.float32(np.sqrt(1 - own)) * common + np.float32(np.sqrt(own)) * colours
+    for axis in (0, 1):
+        grain = (1 - 2 * side) * grain + side * (np.roll(grain, 1, axis) + np.roll(grain, -1, axis))
+    whole = (1 - 2 * side) ** 2 + 2 * side**2  # variance left by either axis
+    brightness = picture.mean(-1, keepdims=True, dtype=np.float32) / 128
+    strength = np.float32(deviation / whole) * np.sqrt(even + (1 - even) * brightness)
+    return np.clip(np.rint(picture + strength * grain), 0, 255).astype(np.uint8)
 
 
 def greyed(picture: Picture) -> Picture:
@@ -192,6 +228,18 @@ def batches(
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     """RGB bytes [N, H, W, 3] -> float32 [N, 3, H, W], blue green red."""
     return torch.from_numpy(np.ascontiguousarray(pictures[..., ::-1].transpose(0, 3, 1, 2))).float()
+
+
+def any_conversion(rng: np.random.Generator) -> Conversion:
+    """One of those there are, by CONVERSION_SHARES."""
+    return list(CONVERSION_SHARES)[rng.choice(len(CONVERSION_SHARES), p=list(CONVERSION_SHARES.values()))]
+
+
+def converted(batch: Tensor, conversion: Conversion) -> Tensor:
+    """A batch of whole grey levels as the flow gets it where luma and chroma are coded: likewise, of any sign."""
+    pixels = batch.byte().permute(0, 2, 3, 1).flip(-1).cpu().numpy()
+    planes = lifted(conversion.estimated(pixels), conversion)
+    return (torch.from_numpy(planes).permute(0, 3, 1, 2).float() + CENTRE).to(batch.device).contiguous()
 
 
 class Workshop(IterableDataset[Tensor]):

@@ -23,7 +23,16 @@ from torch import Tensor, nn
 
 from model_export.checkpoint import Progress, begin_from, resume, save_checkpoint
 from model_export.config import ModelConfig
-from model_export.data import Picture, Workshop, batches, evenly, read_pictures, synthetic_pictures
+from model_export.data import (
+    Picture,
+    Workshop,
+    any_conversion,
+    batches,
+    converted,
+    evenly,
+    read_pictures,
+    synthetic_pictures,
+)
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
@@ -101,6 +110,8 @@ def quality_weight(log2_step: Tensor) -> Tensor:
 WAKE_PICTURES = 64
 """How many pictures tell which channels never fire."""
 LOSSLESS_WEIGHT = 0.2
+CONVERTED_SHARE = 0.5
+"""Share of lossless batches of luma and chroma (`service.codec.conversion`)."""
 FORETELLING_WEIGHT = 0.5
 """Of the dequantiser's own loss. In rate and distortion alone, the noise of high qualities, where there is little to
 foretell, drowns what it could learn at low ones."""
@@ -249,8 +260,10 @@ def learning(
         recorded = Recorded([p for p in model.parameters() if p.requires_grad], loss_here)
 
     def learn() -> Tensor:
-        batch = next(source).to(settings.device).float()
-        lossless = rng.random() < settings.lossless_share
+        batch, lossless = next(source), rng.random() < settings.lossless_share
+        if lossless and rng.random() < CONVERTED_SHARE:
+            batch = converted(batch, any_conversion(rng))
+        batch = batch.to(settings.device).float()
         return recorded(batch, lossless) if recorded else backward(loss_here(batch, lossless))
 
     return learn

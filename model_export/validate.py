@@ -1,7 +1,7 @@
 """What a model would need, by estimate: `python -m model_export validate`.
 
 Rates are the prior's own, nothing is coded, so it takes a minute or two; `evaluate` measures files. Besides pictures as
-they are, some have their chroma subsampled and some lose their colours (`data`).
+they are, some have their chroma subsampled, some are given grain and some lose their colours (`data`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from model_export.checkpoint import load_average
-from model_export.data import Picture, greyed, read_pictures, subsampled, to_tensor
+from model_export.data import Picture, converted, grained, greyed, read_pictures, subsampled, to_tensor
 from model_export.metrics import Curve, bd_rate, psnr
 from model_export.model import CodecModel
 from model_export.quantiser import LOSSLESS_POSITION
+from service.codec.conversion import CONVERSIONS
 
 CODES = (0.0, 120.0, 240.0, 360.0, 480.0, 600.0)
 SIDE = 256
 PICTURES = 16
+GRAIN = 2.0
+"""Grey levels of the grain that some pictures are given."""
 ANCHOR_RATES = (100, 50, 30, 18, 11, 7, 4.5)
 """Compression factors at which the anchor, JPEG 2000, is measured."""
 
@@ -32,10 +36,11 @@ def watched_of(pictures: list[Picture]) -> list[Picture]:
 
 
 def kinds_of(pictures: list[Picture]) -> dict[str, list[Picture]]:
-    """Pictures as they are, every other with chroma of half the resolution, every fourth without colours."""
+    """Pictures as they are, some with chroma of half the resolution, some with grain, some without colours."""
     return {
         "usual": pictures,
         "half chroma": [subsampled(picture, (0, 1), "co-sited") for picture in pictures[::2]],
+        "grain": [grained(p, GRAIN, np.random.default_rng(number)) for number, p in enumerate(pictures[1::2])],
         "grey": [greyed(picture) for picture in pictures[::4]],
     }
 
@@ -52,6 +57,13 @@ def compare(checkpoints: list[Path], places: list[Path]) -> None:
             print(
                 f"{path.name} {kind}: BD-rate against JPEG 2000 {rate:+.2f} %, lossless {lossless:.3f} bpp", flush=True
             )
+        for conversion in CONVERSIONS:
+            rates = [
+                lossless_bpp(model, converted(to_tensor(np.stack(kinds[kind])), conversion))
+                for kind in ("usual", "half chroma", "grain")
+            ]
+            each = ", ".join(f"{rate:.3f}" for rate in rates)
+            print(f"{path.name} luma and chroma of {conversion.name}, lossless: {each} bpp", flush=True)
 
 
 def jpeg2000_curve(pictures: list[Picture]) -> Curve:
@@ -88,11 +100,17 @@ def validate(model: CodecModel, pictures: list[Picture], finest: int = 0) -> tup
             squared = (outcome.picture.round().clamp(0, 255) - part).pow(2).flatten(1).mean(1)
             noise += float((10 * torch.log10(255**2 / squared)).sum())
         curve.append((bits / len(stacked), noise / len(stacked)))
-    lossless = 0.0
-    for part in stacked.split(4):
-        code_none = torch.full((len(part),), float(LOSSLESS_POSITION), device=device)
-        lossless += float(model(part, code_none, True, finest).bits.sum()) / pixels
-    return curve, lossless / len(stacked)
+    return curve, lossless_bpp(model, stacked, finest)
+
+
+@torch.no_grad()
+def lossless_bpp(model: CodecModel, pictures: Tensor, finest: int = 0) -> float:
+    """Estimated bits a pixel without loss, mean over the pictures, [N, 3, H, W]; finest: as in `validate`."""
+    bits = 0.0
+    for part in pictures.split(4):
+        code = torch.full((len(part),), float(LOSSLESS_POSITION), device=part.device)
+        bits += float(model(part, code, True, finest).bits.sum())
+    return bits / pictures[:, 0].numel()
 
 
 def centre(picture: Picture, side: int) -> Picture:

@@ -133,6 +133,10 @@ class StreamReport(BaseModel):
     exif_bytes: int
     total_bytes: int
     complete: bool = Field(description="False for the head of a stream.")
+    conversion: str | None = Field(
+        description="JPEG, WebP or Photo CD: the stream is lossless, and what is coded are the luma and chroma that the"
+        " pixels were made of. Null: red, green and blue."
+    )
 
     @classmethod
     def of(cls, info: codec.StreamInfo) -> Self:

@@ -93,6 +93,7 @@ class StreamInfo:
     exif_bytes: int
     total_bytes: int
     complete: bool
+    conversion: str | None
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import google_crc32c
 
+from service.codec.conversion import CONVERSIONS, Conversion
 from service.codec.errors import CorruptStreamError, LimitError, NotAStreamError
 from service.codec.images import Limits
 from service.codec.lattice import levels_of, tiles_of
@@ -35,7 +36,7 @@ class Header:
         model_id: 16 hex digits.
         width: Pixels.
         height: Pixels.
-        code: Quality code; 0 if lossless.
+        code: Quality code; if lossless the number of the conversion whose luma and chroma are coded, 0: none.
         pixel_crc: CRC-32C of the decoded pixels, red green blue, row by row.
     """
 
@@ -57,6 +58,11 @@ class Header:
         return bool(self.flags & TIED)
 
     @property
+    def conversion(self) -> Conversion | None:
+        """What makes red, green and blue of the luma and chroma that are coded; None if these are not."""
+        return CONVERSIONS[self.code - 1] if self.lossless and self.code else None
+
+    @property
     def quality(self) -> float:
         """1 ... 99 in steps of 1/8, or 100."""
         return 100.0 if self.lossless else quality_of(self.code)
@@ -67,7 +73,7 @@ class Section:
     """One section of a stream.
 
     Attributes:
-        kind: `icc`, `part`, `alpha` or `exif`.
+        kind: `icc`, `exceptions`, `part`, `alpha` or `exif`.
         tile: Index of the tile of a part, else 0.
         part: 0 for the coarsest part, else 0.
         scale: The picture is whole down to 1/scale once this section is read; None for what is not a part.
@@ -113,6 +119,8 @@ def layout(header: Header) -> list[Section]:
     """The sections a stream with this header has, in order: coarse to fine over all tiles."""
     levels, tiles = levels_of(header.height, header.width), len(tiles_of(header.height, header.width))
     sections = [Section("icc")] if header.flags & ICC else []
+    if header.conversion is not None:
+        sections.append(Section("exceptions"))
     for part in range(len(parts_of(levels))):
         sections += [Section("part", tile, part, part_scale(levels, part)) for tile in range(tiles)]
     for flag, kind in ((ALPHA, "alpha"), (EXIF, "exif")):
@@ -189,7 +197,9 @@ def read_header(data: bytes, limits: Limits) -> tuple[Header, int]:
     stated = crc32c(data[: reader.position])
     if int.from_bytes(reader.take(4), "little") != stated:
         raise CorruptStreamError("the header's checksum is wrong; the stream is damaged")
-    if flags >= 2 * TIED or code > LAST_CODE or (flags & LOSSLESS and (code or flags & TIED)):
+    lossless = flags & LOSSLESS
+    last = 0 if flags & GREY and lossless else len(CONVERSIONS) if lossless else LAST_CODE
+    if flags >= 2 * TIED or code > last or (lossless and flags & TIED):
         raise CorruptStreamError("the header has values this version does not define; the stream is damaged")
     limits.check(width, height)
     return Header(flags, model_id, width, height, code, pixel_crc), reader.position

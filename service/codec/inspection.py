@@ -39,6 +39,7 @@ class StreamInfo:
     exif_bytes: int
     total_bytes: int
     complete: bool
+    conversion: str | None
 
 
 def inspect(stream: bytes, limits: Limits = Limits()) -> StreamInfo:
@@ -62,4 +63,5 @@ def inspect(stream: bytes, limits: Limits = Limits()) -> StreamInfo:
         exif_bytes=len(read.payload("exif") or b""),
         total_bytes=len(stream),
         complete=read.complete,
+        conversion=None if h.conversion is None else h.conversion.name,
     )

@@ -13,6 +13,7 @@ from service.codec import container, lattice
 from service.codec.arrays import Bytes8, Floats
 from service.codec.artifact import Model
 from service.codec.container import GREY, LOSSLESS, Header, Placed, crc32c
+from service.codec.conversion import Conversion, settled, unmixed, with_exceptions
 from service.codec.errors import CorruptStreamError
 from service.codec.images import Limits
 from service.codec.mosaic import PictureLatent, decode_picture
@@ -81,7 +82,9 @@ def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Byt
 
     def show(top: int, rows: Floats) -> None:
         with run.clock.room("image"):
-            shown = _small_pixels(rows, run.model, stop, unit) if stop else lattice.to_pixels(rows, unit)
+            shown = (
+                _small_pixels(rows, run.model, stop, unit, h.conversion) if stop else _pixels(rows, unit, h.conversion)
+            )
             pixels[top : top + rows.shape[2]] = shown
 
     def needed(tile: int) -> tuple[bytes, ...]:
@@ -98,17 +101,27 @@ def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Byt
         latent = decode_picture(parts, code, size, unit, stop, run, show, keep, h.tied)
     if h.flags & GREY:
         pixels = lattice.greyed(pixels)
+    if h.conversion is not None and scale == 1:
+        pixels = with_exceptions(pixels, read.payload("exceptions") or b"")
     if scale == 1 and crc32c(pixels.data) != h.pixel_crc:
         raise CorruptStreamError("the decoded pixels do not have the stream's checksum; the stream is damaged")
     return pixels, latent if keep else None
 
 
-def _small_pixels(low: Floats, model: Model, stop: int, unit: int) -> Bytes8:
+def _pixels(planes: Floats, unit: int, conversion: Conversion | None) -> Bytes8:
+    if conversion is None:
+        return lattice.to_pixels(planes, unit)
+    return conversion.pixels(settled(planes[0].astype(np.int32).transpose(1, 2, 0), conversion))
+
+
+def _small_pixels(low: Floats, model: Model, stop: int, unit: int, conversion: Conversion | None) -> Bytes8:
     """Low-pass below level stop - 1 -> pixels: its constant offset and gain are taken out, in whole numbers."""
     rung = model.rung(stop - 1, unit)
     gain, offsets = (t[rung][:, None, None] for t in (model.tables.low_gains, model.tables.low_offsets))
     wide = (low[0].astype(np.int64) << 20) - offsets * unit
     y, cg, co = (2 * wide + gain * unit) // (2 * gain * unit)
+    if conversion is not None:
+        return conversion.pixels(unmixed(y, cg, co, conversion))
     lean = cg * lattice.LEAN_256THS >> 8 if unit == lattice.LOSSY_UNIT else 0
     t = y + lean - (cg >> 1)
     b = t - (co >> 1)

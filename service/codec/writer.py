@@ -15,6 +15,7 @@ from service.codec import container, lattice, saturation
 from service.codec.arrays import Bytes8, Floats, Planes, Shorts
 from service.codec.choice import choices
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, TIED, Header, crc32c
+from service.codec.conversion import Converted, found_in, lifted
 from service.codec.images import Picture
 from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
@@ -41,6 +42,7 @@ class Source:
         of_stream: Whether the latent comes from a stream and not from the picture's pixels.
         elsewhere: What bins cost elsewhere at a quality code, as in `Values`, of each level, finest first, [9, h, w];
             None: not known.
+        converted: The luma and chroma that the latent is of; None: it is of the pixels.
     """
 
     picture: Picture
@@ -48,6 +50,7 @@ class Source:
     alpha: bytes | None
     of_stream: bool = False
     elsewhere: Callable[[int], tuple[Shorts, ...]] | None = None
+    converted: Converted | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,24 @@ class CodedPicture:
 
 def source_of(picture: Picture, unit: int, run: Run, alpha: bytes | None, keep: bool = False) -> Source:
     """The forward flow of a picture, run when it is asked for; keep: remember it, for several qualities."""
-    latent = functools.partial(_analyse, reader(picture.pixels, unit, run), picture.pixels.shape[:2], unit, run)
-    return Source(picture, functools.cache(latent) if keep else latent, alpha)
+    read, converted = reader(picture.pixels, unit, run), None
+    if unit == lattice.LOSSLESS_UNIT and not picture.grey:
+        with run.clock.room("image"):
+            converted = found_in(picture.pixels)
+        if converted is not None:
+            read = _reader_of(converted, run)
+    latent = functools.partial(_analyse, read, picture.pixels.shape[:2], unit, run)
+    return Source(picture, functools.cache(latent) if keep else latent, alpha, converted=converted)
+
+
+def _reader_of(converted: Converted, run: Run) -> Callable[[Area], Floats]:
+    def read(area: Area) -> Floats:
+        with run.clock.room("image"):
+            values = converted.values[area.top : area.bottom, area.left : area.right]
+            planes = lifted(values, converted.conversion).transpose(2, 0, 1)
+            return np.ascontiguousarray(planes, np.float32)[None]
+
+    return read
 
 
 def reader(pixels: Bytes8, unit: int, run: Run) -> Callable[[Area], Floats]:
@@ -204,12 +223,14 @@ def write_as_is(source: Source, read: Callable[[Area], Floats], code: int, run: 
 
 
 def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) -> tuple[bytes, Bytes8]:
-    picture = source.picture
+    picture, converted = source.picture, source.converted
     pixels = picture.pixels if coded.pixels is None else coded.pixels
     with run.clock.room("image"):
         crc = crc32c(pixels.data)
-    header = Header(_flags(picture, code, coded.tied), run.model.id, pixels.shape[1], pixels.shape[0], code or 0, crc)
+    number = (converted.number if converted else 0) if code is None else code
+    header = Header(_flags(picture, code, coded.tied), run.model.id, pixels.shape[1], pixels.shape[0], number, crc)
     extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
+    extras["exceptions"] = converted.exceptions if converted else None
     sections = container.layout(header)
     payloads = [coded.parts[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
     return container.write(header, payloads), pixels

@@ -47,7 +47,10 @@ export class Viewer {
   #describe(facts, name) {
     byId("levels").tBodies[0].replaceChildren();
     const kind = facts.lossless ? "lossless" : `quality ${facts.quality}`;
-    const extras = [facts.has_alpha && "alpha", facts.grey && "grey", facts.icc_bytes && "colour profile", facts.exif_bytes && "EXIF"];
+    const extras = [
+      facts.conversion && `luma and chroma of a ${facts.conversion}`, facts.has_alpha && "alpha", facts.grey && "grey",
+      facts.icc_bytes && "colour profile", facts.exif_bytes && "EXIF",
+    ];
     byId("facts").textContent = [
       `${name}: ${count(facts.width)} × ${count(facts.height)}, ${kind}, ${count(facts.total_bytes)} bytes`,
       `model ${facts.model_id}`, `${facts.tiles} ${facts.tiles === 1 ? "tile" : "tiles"}`, ...extras.filter(Boolean),
