@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import google_crc32c
 
-from service.codec.conversion import CONVERSIONS, Conversion
+from service.codec.conversion import LAST_FORM, Form
 from service.codec.errors import CorruptStreamError, LimitError, NotAStreamError
 from service.codec.images import Limits
 from service.codec.lattice import levels_of, tiles_of
+from service.codec.subsampling import SMALLEST
 
 MAGIC = b"\x8bBIJ\r\n\x1a\n"
 VERSION = 1
@@ -36,7 +37,7 @@ class Header:
         model_id: 16 hex digits.
         width: Pixels.
         height: Pixels.
-        code: Quality code; if lossless the number of the conversion whose luma and chroma are coded, 0: none.
+        code: Quality code; if lossless the number of the form in which the picture is coded.
         pixel_crc: CRC-32C of the decoded pixels, red green blue, row by row.
     """
 
@@ -58,9 +59,9 @@ class Header:
         return bool(self.flags & TIED)
 
     @property
-    def conversion(self) -> Conversion | None:
-        """What makes red, green and blue of the luma and chroma that are coded; None if these are not."""
-        return CONVERSIONS[self.code - 1] if self.lossless and self.code else None
+    def form(self) -> Form | None:
+        """As what a lossless picture is coded; None: red, green and blue, or lossy."""
+        return Form.of(self.code) if self.lossless else None
 
     @property
     def quality(self) -> float:
@@ -73,7 +74,7 @@ class Section:
     """One section of a stream.
 
     Attributes:
-        kind: `icc`, `exceptions`, `part`, `alpha` or `exif`.
+        kind: `icc`, `lists`, `part`, `alpha` or `exif`.
         tile: Index of the tile of a part, else 0.
         part: 0 for the coarsest part, else 0.
         scale: The picture is whole down to 1/scale once this section is read; None for what is not a part.
@@ -119,8 +120,8 @@ def layout(header: Header) -> list[Section]:
     """The sections a stream with this header has, in order: coarse to fine over all tiles."""
     levels, tiles = levels_of(header.height, header.width), len(tiles_of(header.height, header.width))
     sections = [Section("icc")] if header.flags & ICC else []
-    if header.conversion is not None:
-        sections.append(Section("exceptions"))
+    if header.form is not None:
+        sections.append(Section("lists"))
     for part in range(len(parts_of(levels))):
         sections += [Section("part", tile, part, part_scale(levels, part)) for tile in range(tiles)]
     for flag, kind in ((ALPHA, "alpha"), (EXIF, "exif")):
@@ -198,10 +199,15 @@ def read_header(data: bytes, limits: Limits) -> tuple[Header, int]:
     if int.from_bytes(reader.take(4), "little") != stated:
         raise CorruptStreamError("the header's checksum is wrong; the stream is damaged")
     lossless = flags & LOSSLESS
-    last = 0 if flags & GREY and lossless else len(CONVERSIONS) if lossless else LAST_CODE
+    last = 0 if flags & GREY and lossless else LAST_FORM if lossless else LAST_CODE
     if flags >= 2 * TIED or code > last or (lossless and flags & TIED):
         raise CorruptStreamError("the header has values this version does not define; the stream is damaged")
     limits.check(width, height)
+    form = Form.of(code) if lossless else None
+    if form is not None and form.orientation is not None and min(width, height) < SMALLEST:
+        raise CorruptStreamError(
+            "the header has a form that this version does not define for its size; the stream is damaged"
+        )
     return Header(flags, model_id, width, height, code, pixel_crc), reader.position
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.codec.arrays import Integers, Number, Shorts
 from service.codec.calibration import (
     CHANNEL_SCALE,
+    CHANNELS,
     FLAG_SCALE,
     OFF_LIMIT,
     SHIFT_LIMIT,
@@ -37,7 +38,10 @@ PRECISIONS = np.rint(2.0 ** (16 - 0.4 * np.maximum(np.arange(70) - 15, 0)))
 
 
 def calibrate(passes: Sequence[Said], size: tuple[int, int], tables: Tables) -> Calibration:
-    """Measure how far the prior was off at a level, rows and columns `size`, whose bins are chosen."""
+    """Measure how far the prior was off at a level, rows and columns `size`, whose bins are chosen.
+
+    Passes behind those that are given have nothing to be corrected.
+    """
     residuals = Residuals(size)
     samples = []
     for number, said in enumerate(passes):
@@ -46,11 +50,9 @@ def calibrate(passes: Sequence[Said], size: tuple[int, int], tables: Tables) -> 
     halves = samples[: len(PHASES)], samples[len(PHASES) :]
     colours = cheapest(halves[0]), cheapest(halves[1])
     each = [sample.chosen(colours[codes_chroma(number)]) for number, sample in enumerate(samples)]
-    return Calibration(
-        colours,
-        tuple(int(shift) for shifts, _ in each for shift in shifts),
-        tuple(own for _, weights in each for own in weights),
-    )
+    shifts, weights = ([own for of_pass in kind for own in of_pass] for kind in zip(*each, strict=True))
+    rest = CHANNELS - len(shifts)
+    return Calibration(colours, (*map(int, shifts), *(0,) * rest), (*weights, *(None,) * rest))
 
 
 class _Sample:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.codec.arrays import Floats
 from service.codec.artifact import Model
-from service.codec.lattice import pad_even
+from service.codec.lattice import LOSSLESS_UNIT, pad_even
 
 Size = tuple[int, int]
 
@@ -67,3 +67,21 @@ def inverse(low: Floats, details: Floats, model: Model, level: int, unit: int, s
     feeds = {"low": low, "details": details} | _conditions(model, len(low), level, unit, size)
     (planes,) = model.sessions["inverse"].run(["planes"], feeds)
     return np.ascontiguousarray(planes[:, :, : size[0], : size[1]])
+
+
+def with_chroma(low: Floats, chroma: Floats, model: Model) -> Floats:
+    """The first low-pass of lossless pictures without chroma, [N, 3, h, w], with samples of chroma, [N, 2, h, w].
+
+    These get the constant that the coupling step adds to chroma on average, so that the prior sees what it knows.
+    """
+    return np.concatenate([low[:, :1], chroma + _constants(model)], 1)
+
+
+def chroma_of(low: Floats, model: Model) -> Floats:
+    """The reverse of `with_chroma`: the samples of chroma."""
+    return low[:, 1:] - _constants(model)
+
+
+def _constants(model: Model) -> Floats:
+    offsets = model.tables.low_offsets[model.rung(0, LOSSLESS_UNIT), 1:].astype(np.int64)
+    return ((offsets + 2**19) >> 20).astype(np.float32)[:, None, None]

@@ -63,5 +63,5 @@ def inspect(stream: bytes, limits: Limits = Limits()) -> StreamInfo:
         exif_bytes=len(read.payload("exif") or b""),
         total_bytes=len(stream),
         complete=read.complete,
-        conversion=None if h.conversion is None else h.conversion.name,
+        conversion=None if h.form is None else h.form.conversion.name,
     )

@@ -100,6 +100,7 @@ class Place:
         finer: Height and width of the state above the level.
         tied: Whether parities of bins are those of a trellis; never if lossless.
         held: As in `Walk`; decoders do not read it.
+        halved: As in `Walk`.
     """
 
     model: Model
@@ -112,12 +113,13 @@ class Place:
     finer: tuple[int, int]
     tied: bool = True
     held: bool = True
+    halved: bool = False
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness, level, sizes and how bins are chosen, not the code."""
-        sizes = self.low.shape, self.finer
-        return self.model.id, self.unit, self.code is None, self.level, sizes, self.tied, self.held
+        """Model, lattice, losslessness, level, sizes and how bins are chosen and coded, not the code."""
+        sizes, how = (self.low.shape, self.finer), (self.tied, self.held, self.halved)
+        return self.model.id, self.unit, self.code is None, self.level, sizes, how
 
     @property
     def pixels(self) -> int:
@@ -145,7 +147,7 @@ class _AtPlace(Step[R]):
 def _walk(places: Sequence[Place], clock: Clock) -> Walk:
     a = places[0]
     codes, inner = codes_of([p.code for p in places]), [p.inner for p in places]
-    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner, a.tied, a.held)
+    return Walk(a.model, codes, len(places), a.level + 1, a.unit, clock, inner, a.tied, a.held, a.halved)
 
 
 @dataclass(frozen=True, eq=False)

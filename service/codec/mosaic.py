@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.codec import flow
 from service.codec.arrays import Bytes8, Floats, Integers, Shorts
 from service.codec.calibration import Said
 from service.codec.coder_tables import Tables
@@ -43,6 +44,7 @@ class PictureLatent:
         size: Height and width of the picture.
         unit: Lattice units in a grey level.
         elsewhere: What bins cost elsewhere, as in `Values`, of a level and a tile, [1, 9, h, w]; None: not known.
+        halved: As in `Latent`.
     """
 
     low: Floats
@@ -50,9 +52,12 @@ class PictureLatent:
     size: tuple[int, int]
     unit: int
     elsewhere: Callable[[int, Tile], Shorts] | None = None
+    halved: bool = False
 
 
-def analyse_picture(read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run) -> PictureLatent:
+def analyse_picture(
+    read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run, chroma: Floats | None = None
+) -> PictureLatent:
     """Run the forward flow over all levels of a picture.
 
     Args:
@@ -61,6 +66,7 @@ def analyse_picture(read: Callable[[Area], Floats], size: tuple[int, int], unit:
         size: Height and width.
         unit: Lattice units in a grey level.
         run: What runs.
+        chroma: As in `tile.analyse`, of the picture.
     """
     grid = Grid(size)
 
@@ -82,12 +88,14 @@ def analyse_picture(read: Callable[[Area], Floats], size: tuple[int, int], unit:
             area.of(low)[:], details = split(level, tile, state)
             if level:
                 area.of(kept[level])[:] = details
+        if chroma is not None and level == 0:
+            low = flow.with_chroma(low, chroma, run.model)
         state = functools.partial(_area_of, low)
 
     def details_of(level: int, tile: Tile) -> Floats:
         return tile.area(level + 1).of(kept[level]) if level else split(0, tile, read)[1]
 
-    return PictureLatent(low, details_of, size, unit)
+    return PictureLatent(low, details_of, size, unit, halved=chroma is not None)
 
 
 def _area_of(state: Floats, area: Area) -> Floats:
@@ -123,7 +131,8 @@ def encode_picture(
 
     def encode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         finer = grid.tile_size(index, level)
-        place = Place(run.model, level, low, parent, code, latent.unit, grid.inner(index), finer, tied, held)
+        inner, how = grid.inner(index), (tied, held, latent.halved)
+        place = Place(run.model, level, low, parent, code, latent.unit, inner, finer, *how)
         tile = grid.tiles[index]
         elsewhere = None if latent.elsewhere is None else latent.elsewhere(level, tile)
         details, handed_on, said = run.step(EncodeLevel(place, latent.details(level, tile), elsewhere))
@@ -190,6 +199,7 @@ def decode_picture(
     show: Show,
     keep: bool = False,
     tied: bool = True,
+    chroma: Floats | None = None,
 ) -> PictureLatent | None:
     """Rebuild a picture from the first parts of its tiles.
 
@@ -203,6 +213,7 @@ def decode_picture(
         show: Takes the planes, or the low-pass.
         keep: Whether the latent is kept.
         tied: As in `encode_picture`.
+        chroma: Takes the samples of chroma, [1, 2, h, w], of pictures that have no others.
 
     Returns:
         The latent, if kept.
@@ -224,7 +235,10 @@ def decode_picture(
 
     def decode_tile(level: int, index: int, low: Floats, parent: Bytes8 | None) -> tuple[Floats, Bytes8 | None]:
         reader, inner = readers[index], grid.inner(index)
-        place = Place(run.model, level, low, parent, code, unit, inner, grid.tile_size(index, level), tied)
+        if chroma is not None and level == 0:
+            grid.tiles[index].area(1).of(chroma)[:] = flow.chroma_of(low, run.model)
+        finer, halved = grid.tile_size(index, level), chroma is not None
+        place = Place(run.model, level, low, parent, code, unit, inner, finer, tied, halved=halved)
         details, handed_on, reader.decoder = run.step(DecodeLevel(place, reader.at(level)))
         if keep:
             grid.tiles[index].area(level + 1).of(kept[level])[:] = details

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.codec import container, lattice
+from service.codec import container, flow, lattice
 from service.codec.arrays import Bytes8, Floats
 from service.codec.artifact import Model
 from service.codec.container import GREY, LOSSLESS, Header, Placed, crc32c
-from service.codec.conversion import Conversion, settled, unmixed, with_exceptions
+from service.codec.conversion import Form, converted_of, shown
 from service.codec.errors import CorruptStreamError
 from service.codec.images import Limits
 from service.codec.mosaic import PictureLatent, decode_picture
@@ -79,13 +79,18 @@ def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Byt
     size, unit = (h.height, h.width), lattice.LOSSLESS_UNIT if h.lossless else lattice.LOSSY_UNIT
     code, levels = None if h.lossless else h.code, lattice.levels_of(*size)
     pixels = np.empty((-(-h.height // scale), -(-h.width // scale), 3), np.uint8)
+    form = None if stop else h.form
+    halved = h.form is not None and h.form.orientation is not None
+    whole = None if form is None else np.empty((3, *size), np.int16)
+    chroma = np.empty((1, 2, *(-(-side // 2) for side in size)), np.float32) if halved else None
 
     def show(top: int, rows: Floats) -> None:
         with run.clock.room("image"):
-            shown = (
-                _small_pixels(rows, run.model, stop, unit, h.conversion) if stop else _pixels(rows, unit, h.conversion)
-            )
-            pixels[top : top + rows.shape[2]] = shown
+            if whole is not None:
+                whole[:, top : top + rows.shape[2]] = rows[0]
+                return
+            own = _small_pixels(rows, run.model, stop, unit, h.form) if stop else lattice.to_pixels(rows, unit)
+            pixels[top : top + rows.shape[2]] = own
 
     def needed(tile: int) -> tuple[bytes, ...]:
         each = enumerate(read.parts(tile))
@@ -94,34 +99,31 @@ def pixels_of(read: ParsedStream, run: Run, scale: int, keep: bool) -> tuple[Byt
     latent: Latent | PictureLatent | None
     tiles = len(lattice.tiles_of(*size))
     if tiles == 1:
-        planes, latent = run.step(Decode(run.model, needed(0), code, size, unit, stop, h.tied))
+        planes, latent = run.step(Decode(run.model, needed(0), code, size, unit, stop, h.tied, halved))
+        if latent.lows:
+            chroma = flow.chroma_of(latent.lows[0], run.model)
         show(0, planes)
     else:
         parts = [needed(tile) for tile in range(tiles)]
-        latent = decode_picture(parts, code, size, unit, stop, run, show, keep, h.tied)
+        latent = decode_picture(parts, code, size, unit, stop, run, show, keep, h.tied, chroma)
+    if form is not None and whole is not None:
+        with run.clock.room("image"):
+            pixels = shown(whole, None if chroma is None else chroma[0], read.payload("lists") or b"", form)
     if h.flags & GREY:
         pixels = lattice.greyed(pixels)
-    if h.conversion is not None and scale == 1:
-        pixels = with_exceptions(pixels, read.payload("exceptions") or b"")
     if scale == 1 and crc32c(pixels.data) != h.pixel_crc:
         raise CorruptStreamError("the decoded pixels do not have the stream's checksum; the stream is damaged")
     return pixels, latent if keep else None
 
 
-def _pixels(planes: Floats, unit: int, conversion: Conversion | None) -> Bytes8:
-    if conversion is None:
-        return lattice.to_pixels(planes, unit)
-    return conversion.pixels(settled(planes[0].astype(np.int32).transpose(1, 2, 0), conversion))
-
-
-def _small_pixels(low: Floats, model: Model, stop: int, unit: int, conversion: Conversion | None) -> Bytes8:
+def _small_pixels(low: Floats, model: Model, stop: int, unit: int, form: Form | None) -> Bytes8:
     """Low-pass below level stop - 1 -> pixels: its constant offset and gain are taken out, in whole numbers."""
     rung = model.rung(stop - 1, unit)
     gain, offsets = (t[rung][:, None, None] for t in (model.tables.low_gains, model.tables.low_offsets))
     wide = (low[0].astype(np.int64) << 20) - offsets * unit
     y, cg, co = (2 * wide + gain * unit) // (2 * gain * unit)
-    if conversion is not None:
-        return conversion.pixels(unmixed(y, cg, co, conversion))
+    if form is not None:
+        return form.conversion.pixels(converted_of(y, cg, co, form.conversion))
     lean = cg * lattice.LEAN_256THS >> 8 if unit == lattice.LOSSY_UNIT else 0
     t = y + lean - (cg >> 1)
     b = t - (co >> 1)

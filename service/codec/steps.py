@@ -80,17 +80,18 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Analyse(Step[Latent]):
-    """Forward flow of a tile: planes [1, 3, H, W] on the lattice of `unit` -> latent."""
+    """Forward flow of a tile: planes [1, 3, H, W] on the lattice of `unit` -> latent; chroma: as in `tile.analyse`."""
 
     op: ClassVar[str] = "analyse"
     model: Model
     planes: Floats
     unit: int
+    chroma: Floats | None = None
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice and size."""
-        return self.op, self.model.id, self.unit, self.planes.shape
+        """Model, lattice, size and whether chroma comes apart."""
+        return self.op, self.model.id, self.unit, self.planes.shape, self.chroma is None
 
     @property
     def pixels(self) -> int:
@@ -100,8 +101,9 @@ class Analyse(Step[Latent]):
     @classmethod
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[Latent]:
         """As in Step."""
-        first = steps[0]
-        return _split(analyse(joined([s.planes for s in steps]), first.model, first.unit, clock))
+        first, chroma = steps[0], [s.chroma for s in steps if s.chroma is not None]
+        planes = joined([s.planes for s in steps])
+        return _split(analyse(planes, first.model, first.unit, clock, joined(chroma) if chroma else None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ class Encode(_OfLatent[CodedTile]):
     @property
     def key(self) -> Hashable:
         """Model, lattice, losslessness, size and how bins are chosen, not the code."""
-        chosen = self.tied, self.held, bool(self.latent.elsewhere)
+        chosen = self.tied, self.held, bool(self.latent.elsewhere), self.latent.halved
         return self.op, self.model.id, self.latent.unit, self.code is None, self.latent.size, chosen
 
     @classmethod
@@ -173,11 +175,13 @@ class Decode(Step[tuple[Floats, Latent]]):
     unit: int
     stop: int
     tied: bool = True
+    halved: bool = False
 
     @property
     def key(self) -> Hashable:
-        """Model, lattice, losslessness, size, how far it goes, and whether bins are tied; not the code."""
-        return self.op, self.model.id, self.unit, self.code is None, self.size, self.stop, len(self.parts), self.tied
+        """Model, lattice, losslessness, size, how far it goes, and how bins are coded; not the code."""
+        how = self.stop, len(self.parts), self.tied, self.halved
+        return self.op, self.model.id, self.unit, self.code is None, self.size, *how
 
     @property
     def pixels(self) -> int:
@@ -189,7 +193,8 @@ class Decode(Step[tuple[Floats, Latent]]):
     def together(cls, steps: Sequence[Self], clock: Clock) -> list[tuple[Floats, Latent]]:
         """As in Step."""
         a, codes = steps[0], codes_of([s.code for s in steps])
-        planes, latent = decode_tiles([s.parts for s in steps], a.model, codes, a.size, a.unit, a.stop, clock, a.tied)
+        parts, how = [s.parts for s in steps], (a.size, a.unit, a.stop, clock, a.tied, a.halved)
+        planes, latent = decode_tiles(parts, a.model, codes, *how)
         return [(planes[i : i + 1], own) for i, own in enumerate(_split(latent))]
 
 
@@ -211,7 +216,8 @@ def _merged(latents: Sequence[Latent]) -> Latent:
         return first
     details, lows = _levels([own.details for own in latents]), _levels([own.lows for own in latents])
     elsewhere = _levels([own.elsewhere for own in latents])
-    return Latent(joined([own.low for own in latents]), details, lows, first.size, first.unit, elsewhere)
+    low = joined([own.low for own in latents])
+    return Latent(low, details, lows, first.size, first.unit, elsewhere, first.halved)
 
 
 def _levels(tiles: Sequence[tuple[NDArray[Number], ...]]) -> tuple[NDArray[Number], ...]:
@@ -224,6 +230,7 @@ def _split(latent: Latent) -> list[Latent]:
     def one(index: int) -> Latent:
         details, lows = (tuple(level[index : index + 1] for level in some) for some in (latent.details, latent.lows))
         elsewhere = tuple(level[index : index + 1] for level in latent.elsewhere)
-        return Latent(latent.low[index : index + 1], details, lows, latent.size, latent.unit, elsewhere)
+        low = latent.low[index : index + 1]
+        return Latent(low, details, lows, latent.size, latent.unit, elsewhere, latent.halved)
 
     return [one(index) for index in range(len(latent.low))]

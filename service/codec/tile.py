@@ -41,17 +41,27 @@ class CodedTile:
     wrong: int
 
 
-def analyse(planes: Floats, model: Model, unit: int, clock: Clock) -> Latent:
-    """Run the forward flow over all levels of N tiles; planes [N, 3, H, W]."""
+def analyse(planes: Floats, model: Model, unit: int, clock: Clock, chroma: Floats | None = None) -> Latent:
+    """Run the forward flow over all levels of N tiles.
+
+    Args:
+        planes: [N, 3, H, W].
+        model: Whose flow.
+        unit: Lattice units in a grey level.
+        clock: Where time goes.
+        chroma: Samples, as `flow.with_chroma` takes them, of planes that have none.
+    """
     size = (planes.shape[2], planes.shape[3])
     details, lows = [], []
     with clock.room("flow"):
         for level in range(lattice.levels_of(*size)):
             planes, detail = flow.forward(planes, model, level, unit)
+            if chroma is not None and level == 0:
+                planes = flow.with_chroma(planes, chroma, model)
             details.append(detail)
             if unit == lattice.LOSSLESS_UNIT:
                 lows.append(planes)
-    return Latent(planes, tuple(details), tuple(lows), size, unit)
+    return Latent(planes, tuple(details), tuple(lows), size, unit, halved=chroma is not None)
 
 
 def encode_tiles(
@@ -72,13 +82,14 @@ def encode_tiles(
         tied: Whether parities of bins are those of a trellis; never if lossless.
         held: As in `Walk`.
     """
-    walk = Walk(model, codes, len(latent.low), len(latent.details), latent.unit, clock, tied=tied, held=held)
+    levels = len(latent.details)
+    walk = Walk(model, codes, len(latent.low), levels, latent.unit, clock, None, tied, held, latent.halved)
     tables, steps, sizes = walk.tables(), walk.low_steps(), lattice.sizes_of(*latent.size)
     bins = [quantise(tile, own) for tile, own in zip(integers(latent.low), steps, strict=True)]
     low, parent = rebuild_lows(bins, steps), None
     parts: list[list[bytes]] = [[] for _ in bins]
     wrong = [0] * len(bins)
-    for index, part in enumerate(parts_of(len(latent.details))):
+    for index, part in enumerate(parts_of(levels)):
         encoders, heads = [Encoder(own) for own in tables], [b""] * len(bins)
         if index == 0:
             with clock.room("entropy"):
@@ -125,6 +136,7 @@ def decode_tiles(
     stop: int,
     clock: Clock,
     tied: bool = True,
+    halved: bool = False,
 ) -> tuple[Floats, Latent]:
     """Rebuild N tiles from their first parts.
 
@@ -137,15 +149,17 @@ def decode_tiles(
         stop: Level to stop at: 0 gives the planes, k the low-pass below level k - 1, at 1/2**k of the size.
         clock: Where time goes.
         tied: As in `encode_tiles`.
+        halved: As in `Latent`.
 
     Returns:
-        Planes, or a low-pass, [N, 3, h, w], and the latent.
+        Planes, or a low-pass, [N, 3, h, w], and the latent; its low-pass below the finest level if that was decoded and
+        has all chroma.
 
     Raises:
         CorruptStreamError: One of the tiles is damaged.
     """
     levels, sizes = lattice.levels_of(*size), lattice.sizes_of(*size)
-    walk = Walk(model, codes, len(parts), levels, unit, clock, tied=tied)
+    walk = Walk(model, codes, len(parts), levels, unit, clock, tied=tied, halved=halved)
     tables, steps = walk.tables(), walk.low_steps()
     divided = parts_of(levels)
     with clock.room("entropy"):
@@ -154,6 +168,7 @@ def decode_tiles(
             check_bins(bins, own_steps)
         lowest = low = rebuild_lows([bins.astype(np.int32) for _, bins in opened], steps)
     decoders, parent = [decoder for decoder, _ in opened], None
+    lows: tuple[Floats, ...] = ()
     kept = [np.empty(0, np.float32)] * levels
     for index, part in enumerate(divided[: len(parts[0])]):
         if index:
@@ -161,9 +176,11 @@ def decode_tiles(
                 decoders = [Decoder(own[index], t) for own, t in zip(parts, tables, strict=True)]
         for level in part:
             if level >= stop:
+                if halved and level == 0:
+                    lows = (low,)
                 kept[level], parent = walk.decode_level(level, low, parent, sizes[level], decoders)
                 low = walk.finer(low, kept[level], level, sizes[level])
-    return low, Latent(lowest, tuple(kept), (), size, unit)
+    return low, Latent(lowest, tuple(kept), lows, size, unit, halved=halved)
 
 
 def rebuild_lows(bins: Sequence[Integers], steps: Sequence[Steps]) -> Floats:

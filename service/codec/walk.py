@@ -27,7 +27,7 @@ from service.codec.entropy import NO_CHECKS, Decoder
 from service.codec.errors import CorruptStreamError
 from service.codec.feedback import Feedback
 from service.codec.passes import chosen, take_pass
-from service.codec.prior import CHROMA, LUMA, PASSES, LevelPrior, codes_chroma, place, select
+from service.codec.prior import CHROMA, LUMA, PASSES, PHASES, LevelPrior, codes_chroma, place, select
 from service.codec.quantise import STATE_LIMIT, STEP_UNIT, Sides, Steps, dequantise, drafted, faded
 from service.codec.trellis import Trellis
 
@@ -47,6 +47,7 @@ class Latent:
         unit: Lattice units in a grey level.
         elsewhere: What bins cost elsewhere, as in `Values`, of each level, finest first, [N, 9, h, w]; empty: not
             known.
+        halved: Whether chroma is known to have no details at the finest level.
     """
 
     low: Floats
@@ -55,6 +56,7 @@ class Latent:
     size: tuple[int, int]
     unit: int
     elsewhere: tuple[Shorts, ...] = ()
+    halved: bool = False
 
     def costs_elsewhere(self, level: int) -> Shorts | None:
         """What bins of a level cost elsewhere, [N, 9, h, w]; None: not known."""
@@ -75,6 +77,7 @@ class Walk:
         inner: Sides of each tile where the picture goes on, and its flow runs across; by default none.
         tied: Whether parities of bins are those of a trellis; never if lossless.
         held: Whether the encoder leaves alone what a decoder may have put where it lies.
+        halved: Whether chroma is known to have no details at the finest level.
     """
 
     model: Model
@@ -86,6 +89,11 @@ class Walk:
     inner: Sequence[Sides] | None = None
     tied: bool = True
     held: bool = True
+    halved: bool = False
+
+    def passes(self, level: int) -> range:
+        """Those that are coded."""
+        return range(len(PHASES) if self.halved and level == 0 else PASSES)
 
     def tables(self) -> list[Tables]:
         """The coder's tables for each tile."""
@@ -124,14 +132,14 @@ class Walk:
         with self.clock.room("prior"):
             prior = LevelPrior(self.model, low, parent, level, self.codes, self.unit, finer)
         with self.clock.room("flow"):
-            details, bins = integers(values), np.empty(values.shape, np.int32)
+            details, bins = integers(values), np.zeros(values.shape, np.int32)
         steps, tables = self.steps(level), self.tables()
         with self.clock.room("flow"):
             feedback = self._feedback(details, level, steps)
         luma, chroma = ([own.channels([3 + c for c in bands]) for own in steps] for bands in (LUMA, CHROMA))
         said: list[list[Said]] = [[] for _ in steps]
         centroids = self._centroids()
-        for number in range(PASSES):
+        for number in self.passes(level):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("flow"):
@@ -202,7 +210,7 @@ class Walk:
         with self.clock.room("entropy"):
             each = zip(decoders, self.tables(), strict=True)
             calibrated = [Calibrated(Calibration.read(decoder), prior.size, tables) for decoder, tables in each]
-        for number in range(PASSES):
+        for number in self.passes(level):
             with self.clock.room("prior"):
                 means, scales = prior.said(number)
             with self.clock.room("entropy"):

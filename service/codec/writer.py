@@ -15,7 +15,7 @@ from service.codec import container, lattice, saturation
 from service.codec.arrays import Bytes8, Floats, Planes, Shorts
 from service.codec.choice import choices
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, TIED, Header, crc32c
-from service.codec.conversion import Converted, found_in, lifted
+from service.codec.conversion import Converted, found_in
 from service.codec.images import Picture
 from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture
@@ -80,22 +80,20 @@ class CodedPicture:
 
 def source_of(picture: Picture, unit: int, run: Run, alpha: bytes | None, keep: bool = False) -> Source:
     """The forward flow of a picture, run when it is asked for; keep: remember it, for several qualities."""
-    read, converted = reader(picture.pixels, unit, run), None
+    read, converted, chroma = reader(picture.pixels, unit, run), None, None
     if unit == lattice.LOSSLESS_UNIT and not picture.grey:
         with run.clock.room("image"):
             converted = found_in(picture.pixels)
-        if converted is not None:
-            read = _reader_of(converted, run)
-    latent = functools.partial(_analyse, read, picture.pixels.shape[:2], unit, run)
+            if converted is not None:
+                read, chroma = _reader_of(converted, run), converted.chroma()
+    latent = functools.partial(_analyse, read, picture.pixels.shape[:2], unit, run, chroma)
     return Source(picture, functools.cache(latent) if keep else latent, alpha, converted=converted)
 
 
 def _reader_of(converted: Converted, run: Run) -> Callable[[Area], Floats]:
     def read(area: Area) -> Floats:
         with run.clock.room("image"):
-            values = converted.values[area.top : area.bottom, area.left : area.right]
-            planes = lifted(values, converted.conversion).transpose(2, 0, 1)
-            return np.ascontiguousarray(planes, np.float32)[None]
+            return converted.planes(area)
 
     return read
 
@@ -110,10 +108,12 @@ def reader(pixels: Bytes8, unit: int, run: Run) -> Callable[[Area], Floats]:
     return read
 
 
-def _analyse(read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run) -> Latent | PictureLatent:
+def _analyse(
+    read: Callable[[Area], Floats], size: tuple[int, int], unit: int, run: Run, chroma: Floats | None = None
+) -> Latent | PictureLatent:
     if len(lattice.tiles_of(*size)) > 1:
-        return analyse_picture(read, size, unit, run)
-    return run.step(Analyse(run.model, read(Area(0, 0, *size)), unit))
+        return analyse_picture(read, size, unit, run, chroma)
+    return run.step(Analyse(run.model, read(Area(0, 0, *size)), unit, chroma))
 
 
 def write_stream(source: Source, code: int | None, run: Run) -> tuple[bytes, Bytes8]:
@@ -227,10 +227,10 @@ def _written(source: Source, code: int | None, coded: CodedPicture, run: Run) ->
     pixels = picture.pixels if coded.pixels is None else coded.pixels
     with run.clock.room("image"):
         crc = crc32c(pixels.data)
-    number = (converted.number if converted else 0) if code is None else code
+    number = (converted.form.number if converted else 0) if code is None else code
     header = Header(_flags(picture, code, coded.tied), run.model.id, pixels.shape[1], pixels.shape[0], number, crc)
     extras = {"icc": picture.icc, "exif": picture.exif, "alpha": source.alpha}
-    extras["exceptions"] = converted.exceptions if converted else None
+    extras["lists"] = converted.lists if converted else None
     sections = container.layout(header)
     payloads = [coded.parts[s.tile][s.part] if s.kind == "part" else extras[s.kind] or b"" for s in sections]
     return container.write(header, payloads), pixels

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from service import codec
 from service.codec import container, lattice
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LAST_CODE, LOSSLESS, TIED, Header
-from service.codec.conversion import CONVERSIONS
+from service.codec.conversion import LAST_FORM
+from service.codec.subsampling import SMALLEST
 from tests.codec.samples import LIMITS, picture_of, put_together, rich_of, take_apart
 
 MODEL_ID = "0123456789abcdef"
@@ -49,7 +50,7 @@ def test_numbers_of_another_form_are_refused(damaged):
     crc=st.integers(0, 2**32 - 1),
 )
 def test_headers_come_back(flags, width, height, code, crc):
-    numbers = 1 if flags & GREY else len(CONVERSIONS) + 1
+    numbers = 1 if flags & GREY or min(width, height) < SMALLEST else LAST_FORM + 1
     header = Header(flags, MODEL_ID, width, height, code % numbers if flags & LOSSLESS else code, crc)
     written = container.write(header, [])
     assert container.read_header(written + b"what follows", LIMITS) == (header, len(written))
@@ -172,8 +173,9 @@ def test_another_version_is_not_a_stream(stream, models, version):
         {"flags": 64},
         {"flags": 128},
         {"code": LAST_CODE + 1},
-        {"flags": LOSSLESS, "code": len(CONVERSIONS) + 1},
+        {"flags": LOSSLESS, "code": LAST_FORM + 1},
         {"flags": LOSSLESS | GREY, "code": 1},
+        {"flags": LOSSLESS, "code": LAST_FORM, "height": SMALLEST - 1},
         {"flags": LOSSLESS | TIED, "code": 0},
     ],
 )

@@ -12,19 +12,27 @@ from PIL import Image
 
 from service import codec
 from service.codec import lattice, writer
+from service.codec.arrays import Floats
+from service.codec.container import read_header
 from service.codec.conversion import (
     CONVERSIONS,
     JPEG,
+    LAST_FORM,
+    LIST_WIDTHS,
     PHOTO_CD,
     WEBP,
     Conversion,
+    Converted,
+    Form,
+    converted_of,
     found_in,
     lifted,
     settled,
-    unmixed,
-    with_exceptions,
+    shown,
 )
-from tests.codec.samples import Pixels, grey_of, pixels_of, psnr_db, put_together, take_apart
+from service.codec.lattice import Area
+from service.codec.listed import unpacked
+from tests.codec.samples import LIMITS, Pixels, grey_of, pixels_of, psnr_db, put_together, take_apart
 
 LOSSLESS = codec.Target(quality=100)
 SIZE = (72, 97)
@@ -42,30 +50,49 @@ def photo_cd(pixels: Pixels) -> Pixels:
 
 
 def clipped(pixels: Pixels) -> Pixels:
-    """With so much contrast that much of it is clipped."""
+    """With so much contrast that much of it is clipped: too much for chroma to be found as it was kept."""
     result: Pixels = np.clip((pixels.astype(int) - 128) * 3 + 128, 0, 255).astype(np.uint8)
     return result
 
 
+def photo_cd_halved(pixels: Pixels) -> Pixels:
+    values = PHOTO_CD.estimated(pixels)
+    for channel in (1, 2):
+        kept = np.ascontiguousarray(values[::2, ::2, channel])
+        values[..., channel] = PHOTO_CD.interpolation.whole(kept, (pixels.shape[0], pixels.shape[1]))
+    return PHOTO_CD.pixels(values)
+
+
+def back(found: Converted) -> Pixels:
+    """What a decoder would show."""
+    height, width = found.values.shape[:2]
+    chroma = found.chroma()
+    planes: Floats = found.planes(Area(0, 0, height, width))[0]
+    return shown(planes.astype(np.int16), None if chroma is None else chroma[0], found.lists, found.form)
+
+
 MADE = [
-    pytest.param(lambda p: again(p, "JPEG", quality=75), JPEG, id="JPEG"),
-    pytest.param(lambda p: again(p, "JPEG", quality=97, subsampling=0), JPEG, id="JPEG 4:4:4"),
-    pytest.param(lambda p: again(p, "JPEG", quality=90, progressive=True, subsampling=1), JPEG, id="JPEG 4:2:2"),
-    pytest.param(lambda p: again(clipped(p), "JPEG", quality=90), JPEG, id="clipped JPEG"),
-    pytest.param(lambda p: again(p, "WEBP", quality=85), WEBP, id="WebP"),
-    pytest.param(lambda p: again(clipped(p), "WEBP", quality=50), WEBP, id="clipped WebP"),
-    pytest.param(photo_cd, PHOTO_CD, id="Photo CD"),
+    pytest.param(lambda p: again(p, "JPEG", quality=75), JPEG, True, id="JPEG"),
+    pytest.param(lambda p: np.rot90(again(p, "JPEG", quality=75)), JPEG, True, id="turned JPEG"),
+    pytest.param(lambda p: again(p, "JPEG", quality=97, subsampling=0), JPEG, False, id="JPEG 4:4:4"),
+    pytest.param(lambda p: again(p, "JPEG", quality=90, progressive=True, subsampling=1), JPEG, False, id="JPEG 4:2:2"),
+    pytest.param(lambda p: again(clipped(p), "JPEG", quality=90), JPEG, False, id="clipped JPEG"),
+    pytest.param(lambda p: again(p, "WEBP", quality=85), WEBP, True, id="WebP"),
+    pytest.param(lambda p: again(clipped(p), "WEBP", quality=50), WEBP, False, id="clipped WebP"),
+    pytest.param(photo_cd, PHOTO_CD, False, id="Photo CD"),
+    pytest.param(photo_cd_halved, PHOTO_CD, True, id="Photo CD, chroma interpolated"),
+    pytest.param(lambda p: photo_cd_halved(p)[::-1], PHOTO_CD, True, id="turned Photo CD"),
 ]
 
 
-@pytest.mark.parametrize(("made", "by"), MADE)
-def test_what_a_conversion_made_is_told_by_its_colours(made, by):
-    pixels = made(pixels_of(*SIZE))
+@pytest.mark.parametrize(("made", "by", "halved"), MADE)
+def test_what_a_conversion_made_is_told_by_its_colours(made, by, halved):
+    pixels = np.ascontiguousarray(made(pixels_of(*SIZE)))
     found = found_in(pixels)
     assert found is not None
-    assert found.conversion is by
-    assert not found.exceptions
-    np.testing.assert_array_equal(by.pixels(found.values), pixels)
+    assert (found.form.conversion, found.form.orientation is not None) == (by, halved)
+    assert not len(unpacked(found.lists, LIST_WIDTHS, pixels[..., 0].size)[2][0])
+    np.testing.assert_array_equal(back(found), pixels)
 
 
 @pytest.mark.parametrize("by", CONVERSIONS, ids=lambda by: by.name)
@@ -93,12 +120,12 @@ def test_few_colours_can_come_of_a_conversion(by: Conversion):
 def test_lifted_planes_come_back_and_the_colour_step_undoes_their_mixing(values, number):
     by = CONVERSIONS[number]
     planes = lifted(np.array([values], np.uint8), by)
-    np.testing.assert_array_equal(settled(planes, by)[0], values)
+    np.testing.assert_array_equal(settled(planes.T[:, :, None], by)[0, 0], values)
     blue, green, red = planes[0].astype(int)
     co = red - blue
     t = blue + (co >> 1)
     cg = green - t
-    np.testing.assert_array_equal(unmixed(np.array(t + (cg >> 1)), np.array(cg), np.array(co), by), values)
+    np.testing.assert_array_equal(converted_of(np.array(t + (cg >> 1)), np.array(cg), np.array(co), by), values)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +158,8 @@ def test_a_few_other_pixels_are_listed(models):
     pixels = marked(0.01)
     found = found_in(pixels)
     assert found is not None
-    assert found.exceptions
-    np.testing.assert_array_equal(with_exceptions(JPEG.pixels(found.values), found.exceptions), pixels)
+    assert len(unpacked(found.lists, LIST_WIDTHS, pixels[..., 0].size)[2][0]) == int(0.01 * pixels[..., 0].size)
+    np.testing.assert_array_equal(back(found), pixels)
     stream = codec.encode(codec.Picture(pixels), models.default, LOSSLESS).stream
     np.testing.assert_array_equal(codec.decode(stream, models).picture.pixels, pixels)
 
@@ -141,17 +168,20 @@ def test_more_than_a_few_are_too_many():
     assert found_in(marked(0.03)) is None
 
 
-@pytest.mark.parametrize("exceptions", [b"\0", bytes(8), b"\x05\0\0\0abc\x05\0\0\0abc", b"\xff\xff\0\0abc"])
-def test_a_damaged_list_is_refused(exceptions):
-    with pytest.raises(codec.CorruptStreamError):
-        with_exceptions(np.zeros((4, 4, 3), np.uint8), exceptions)
+def test_every_form_has_a_number():
+    forms = [Form.of(number) for number in range(LAST_FORM + 1)]
+    assert forms[0] is None
+    assert [form.number for form in forms if form is not None] == [*range(1, LAST_FORM + 1)]
 
 
-@pytest.mark.parametrize(("made", "by"), MADE)
-def test_streams_are_smaller_and_exact(made, by, models, monkeypatch):
-    picture = codec.Picture(made(pixels_of(*SIZE)))
+@pytest.mark.parametrize(("made", "by", "halved"), MADE)
+def test_streams_are_smaller_and_exact(made, by, halved, models, monkeypatch):
+    picture = codec.Picture(np.ascontiguousarray(made(pixels_of(*SIZE))))
     stream = codec.encode(picture, models.default, LOSSLESS).stream
     assert codec.inspect(stream).conversion == by.name
+    form = read_header(stream, LIMITS)[0].form
+    assert form is not None
+    assert (form.orientation is not None) == halved
     np.testing.assert_array_equal(codec.decode(stream, models).picture.pixels, picture.pixels)
     monkeypatch.setattr(writer, "found_in", lambda pixels: None)
     plain = codec.encode(picture, models.default, LOSSLESS).stream
@@ -188,7 +218,7 @@ def test_lossy_and_grey_streams_know_no_conversion(models):
 
 def test_a_list_is_read_from_a_stream_before_its_parts(models):
     stream = codec.encode(codec.Picture(marked(0.01)), models.default, LOSSLESS).stream
-    assert codec.inspect(stream).sections[0].kind == "exceptions"
+    assert codec.inspect(stream).sections[0].kind == "lists"
     header, payloads = take_apart(stream)
     with pytest.raises(codec.CorruptStreamError, match="checksum"):
         codec.decode(put_together(header, [b"", *payloads[1:]]), models)
