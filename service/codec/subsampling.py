@@ -32,7 +32,9 @@ ROUNDS, FIRST_ROUNDS = (1, 1, 2, 1, 2), (1, 1)
 """Sides of the blocks of kept samples that are moved together, round by round: of a plane, and to try orientations."""
 BAND, AROUND = 512, 32
 """Rows of a plane that are worked on together, and how many of those around they are made of; even numbers."""
-BLOCKS = 1024
+ANYTHING = np.int32(2**13)
+"""No sum is as far from 0."""
+BLOCKS = 128
 """Blocks that are looked at together."""
 UNDOING_STEPS, UNDOING_SHARE = 10, 1.6
 """How the weights are undone: so many steps that each take so much of what is left."""
@@ -99,7 +101,7 @@ class Interpolation:
         # A sum is right between these.
         lowest = (plane << self.bits) - self._added((plane.shape[0], plane.shape[1]))
         highest = lowest + (1 << self.bits) - 1
-        lowest, highest = np.where(sure, lowest, np.int32(-(2**20))), np.where(sure, highest, np.int32(2**20))
+        lowest, highest = np.where(sure, lowest, -ANYTHING), np.where(sure, highest, ANYTHING)
         search = _Search(self, self._estimated(plane), lowest, highest)
         for side in rounds:
             search.improve(side)
@@ -156,7 +158,9 @@ class _Search:
         wrong = np.argwhere((self._sums < self._lowest) | (self._sums > self._highest))
         # Sample 2 i is made of kept ones i - 1 and i, sample 2 i + 1 of i and i + 1.
         first = (wrong - 1) // 2 if side > 1 else np.concatenate([wrong // 2, (wrong - 1) // 2, (wrong + 1) // 2])
-        blocks = np.unique(np.clip(first, 0, np.array(self.kept.shape) - side), axis=0)
+        last = np.array(self.kept.shape) - side
+        numbers = np.unique(np.clip(first, 0, last) @ np.array([last[1] + 1, 1]))
+        blocks = np.stack(np.divmod(numbers, last[1] + 1), 1)
         apart = side + 2  # sums of blocks so far apart have nothing in common
         for row in range(apart):
             for column in range(apart):
@@ -178,13 +182,13 @@ class _Search:
             _window(own, first, side) for own, first in zip((self._rows, self._columns), chosen.T, strict=True)
         )
         here = rows[:, :, None], columns[:, None, :]
-        sums, lowest, highest = (own[here].astype(np.float32) for own in (self._sums, self._lowest, self._highest))
-        added = of_rows.T @ steps @ of_columns
+        sums, lowest, highest = (own[here].astype(np.int16) for own in (self._sums, self._lowest, self._highest))
+        added = (of_rows.T @ steps @ of_columns).astype(np.int16)
         own = sums[:, None] + added
-        off = np.maximum(np.maximum(lowest[:, None] - own, own - highest[:, None]), 0).sum((2, 3))
+        off = np.maximum(np.maximum(lowest[:, None] - own, own - highest[:, None]), 0).sum((2, 3), dtype=np.int32)
         places = chosen[:, 0, None, None] + np.arange(side)[:, None], chosen[:, 1, None, None] + np.arange(side)
         values = self.kept[places][:, None] + steps.astype(np.int32)
-        off[((values < 0) | (values > 255)).any((2, 3))] = np.inf
+        off[((values < 0) | (values > 255)).any((2, 3))] = np.iinfo(np.int32).max
         best = off.argmin(1)
         moving = np.flatnonzero(best)
         self.kept[tuple(own[moving] for own in places)] = values[moving, best[moving]]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from PIL import Image
 
 from service import codec
 from service.codec import container
 from service.codec.container import ALPHA, GREY, ICC, LOSSLESS, TIED, Header
+from service.codec.conversion import LAST_FORM
 from service.codec.lowest import LOW_TABLES
-from tests.codec.samples import picture_of, put_together, rich_of, take_apart
+from tests.codec.samples import LIMITS, picture_of, put_together, rich_of, take_apart
 
 MEMORY_BYTES = 64 * 2**20
 SECONDS = 5.0
@@ -22,12 +26,20 @@ SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Victim:
-    """What cases are made from: a header and payloads of an honest stream, without and with alpha."""
+    """What cases are made from: headers and payloads of honest streams: plain, with alpha, and of halved chroma."""
 
     header: Header
     payloads: list[bytes]
     rich_header: Header
     rich_payloads: list[bytes]
+    halved_header: Header
+    halved_payloads: list[bytes]
+
+    def with_lists(self, lists: bytes) -> bytes:
+        return put_together(self.halved_header, [lists, *self.halved_payloads[1:]])
+
+    def of_form(self, form: int) -> bytes:
+        return put_together(dataclasses.replace(self.halved_header, code=form), self.halved_payloads)
 
     def resized(self, width: int, height: int) -> bytes:
         return put_together(dataclasses.replace(self.header, width=width, height=height), self.payloads)
@@ -45,7 +57,10 @@ class Victim:
 def victim(models: codec.ModelSet) -> Victim:
     plain = codec.encode(picture_of(40, 33), models.default, codec.Target(quality=50)).stream
     rich = codec.encode(rich_of(20, 17), models.default, codec.Target(quality=50)).stream
-    return Victim(*take_apart(plain), *take_apart(rich))
+    file = io.BytesIO()
+    Image.fromarray(picture_of(40, 33).pixels).save(file, "JPEG")
+    halved = codec.encode(codec.read_image(file.getvalue(), LIMITS), models.default, codec.Target(quality=100)).stream
+    return Victim(*take_apart(plain), *take_apart(rich), *take_apart(halved))
 
 
 def other_alpha(**change: object) -> Callable[[bytes], bytes]:
@@ -88,8 +103,8 @@ CASES: dict[str, tuple[Callable[[Victim], bytes], type[codec.BijouError]]] = {
         lambda v: put_together(dataclasses.replace(v.header, code=785), v.payloads),
         codec.CorruptStreamError,
     ),
-    "lossless with a quality code": (
-        lambda v: put_together(dataclasses.replace(v.header, flags=LOSSLESS, code=7), v.payloads),
+    "lossless in an undefined form": (
+        lambda v: put_together(dataclasses.replace(v.header, flags=LOSSLESS, code=LAST_FORM + 1), v.payloads),
         codec.CorruptStreamError,
     ),
     "lossless bins that are tied": (
@@ -126,6 +141,21 @@ CASES: dict[str, tuple[Callable[[Victim], bytes], type[codec.BijouError]]] = {
         lambda v: put_together(dataclasses.replace(v.header, flags=LOSSLESS, code=0), v.payloads),
         codec.CorruptStreamError,
     ),
+    "halved chroma of a picture too small for it": (
+        lambda v: container.write(dataclasses.replace(v.halved_header, height=15), v.halved_payloads),
+        codec.CorruptStreamError,
+    ),
+    "halved chroma called whole": (lambda v: v.of_form(1), codec.CorruptStreamError),
+    "halved chroma turned": (lambda v: v.of_form(LAST_FORM), codec.CorruptStreamError),
+    "lists that unpack to a gigabyte": (
+        lambda v: v.with_lists(zlib.compress(bytes(2**30), 1)),
+        codec.CorruptStreamError,
+    ),
+    "a list of more than may be listed": (
+        lambda v: v.with_lists(zlib.compress(b"\xff" * 4 + bytes(64))),
+        codec.CorruptStreamError,
+    ),
+    "lists that are not compressed": (lambda v: v.with_lists(bytes(12)), codec.CorruptStreamError),
     "alpha of another size": (lambda v: v.with_alpha(other_alpha(width=16)), codec.CorruptStreamError),
     "alpha that is lossy": (lambda v: v.with_alpha(other_alpha(flags=GREY)), codec.CorruptStreamError),
     "alpha inside alpha": (
