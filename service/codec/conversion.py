@@ -36,9 +36,11 @@ FEWEST = 64
 FAR = 16
 """How far luma may lie from another that is behind a clipped colour."""
 FARTHEST = 127
-"""How far beyond 0 ... 255, all colours together, what was clipped is looked for."""
+"""How far beyond 0 ... 255, all colours together, what was clipped is looked for; and most that counts of how far it is
+from an estimate, in halves."""
 TOGETHER = 2**18
 """Pixels that are worked on together."""
+LINEAR_BITS = 14
 FACES = 6
 """Of the colour cube."""
 
@@ -86,17 +88,18 @@ class Conversion:
         return np.stack([np.clip(own, 0, 255) for own in colours], -1).astype(np.uint8)
 
     @functools.cached_property
-    def _linear(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A matrix and what is added: red, green, blue -> about luma and both chromas."""
+    def _linear(self) -> tuple[Integers, Integers]:
+        """A matrix and what is added: red, green, blue -> about luma and both chromas, in 1/2**LINEAR_BITS."""
         places = np.array(self.middle, np.int32)[:, None] + 64 * np.eye(3, 4, 1, np.int32)
-        colours = np.stack(self.unclipped(*places)).astype(np.float64)
-        back = np.linalg.inv((colours[:, 1:] - colours[:, :1]) / 64)
-        return back.astype(np.float32), (self.middle - back @ colours[:, 0]).astype(np.float32)
+        colours = np.stack(self.unclipped(*places))
+        back = np.rint(np.linalg.inv((colours[:, 1:] - colours[:, :1]) / 64) * 2**LINEAR_BITS).astype(np.int32)
+        return back, (np.array(self.middle, np.int32) << LINEAR_BITS) - back @ colours[:, 0]
 
     def estimated(self, pixels: Bytes8) -> Bytes8:
         """Luma and both chromas near those of any pixels, [..., 3]."""
         matrix, constant = self._linear
-        result: Bytes8 = np.clip(np.rint(pixels @ matrix.T + constant), 0, 255).astype(np.uint8)
+        about = (pixels.astype(np.int32) @ matrix.T + constant + (1 << LINEAR_BITS - 1)) >> LINEAR_BITS
+        result: Bytes8 = np.clip(about, 0, 255).astype(np.uint8)
         return result
 
     @functools.cached_property
@@ -133,7 +136,7 @@ class Conversion:
         if clipped.size:
             behind = self._behind[_face_places(red[clipped], green[clipped], blue[clipped])]
             found = behind >= 0
-            result[clipped[found]] = _unpacked(behind[found])
+            result[clipped[found]] = _three(behind[found])
             missing[clipped[found]] = False
         return result, missing
 
@@ -160,8 +163,9 @@ class Conversion:
             near = np.flatnonzero((beyond > 0) & (beyond <= FARTHEST))
             clipped = np.clip(colours[:, near], 0, 255)
             own = np.stack([np.full_like(near, luma), blue[near], red[near]])
-            off = np.linalg.norm(matrix @ clipped.astype(np.float32) + constant[:, None] - own, axis=0)
-            packed = (np.minimum(off, FARTHEST).astype(np.int32) << 24) | (luma << 16) | near.astype(np.int32)
+            off = (matrix @ clipped + constant[:, None] - (own.astype(np.int32) << LINEAR_BITS)) >> LINEAR_BITS - 4
+            far = np.minimum(np.sqrt(np.square(off, dtype=np.int64).sum(0)) / 8, FARTHEST).astype(np.int32)
+            packed = (far << 24) | (luma << 16) | near.astype(np.int32)
             np.minimum.at(best, _face_places(*clipped), packed)
         return np.where(best == nothing, -1, best & 0xFFFFFF)
 
@@ -173,7 +177,7 @@ def _face_places(red: Integers, green: Integers, blue: Integers) -> Integers:
     return (face << 16) | (np.where(on_red, green, red) << 8) | np.where(on_red | on_green, blue, green)
 
 
-def _unpacked(packed: Integers) -> Bytes8:
+def _three(packed: Integers) -> Bytes8:
     return np.stack([packed >> 16, (packed >> 8) & 255, packed & 255], -1).astype(np.uint8)
 
 
