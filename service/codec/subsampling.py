@@ -28,8 +28,11 @@ WINDOW = 96
 WRONG, FEW_WRONG = 8, 32
 """If more than one in so many interpolated samples comes out wrong there, the plane was not made this way; if less than
 one in so many, no other orientation is tried."""
-ROUNDS, FIRST_ROUNDS = (1, 1, 2, 1, 2), (1, 1)
-"""Sides of the blocks of kept samples that are moved together, round by round: of a plane, and to try orientations."""
+Round = tuple[int, int]
+"""Side of the blocks of kept samples that are moved together, and how far from wrong samples they may lie."""
+ROUNDS: tuple[Round, ...] = ((1, 0), (2, 0), (1, 0), (2, 1), (1, 0))
+FIRST_ROUNDS: tuple[Round, ...] = ((1, 0), (1, 0))
+"""What is done one after the other: to a plane, and to try orientations."""
 BAND, AROUND = 512, 32
 """Rows of a plane that are worked on together, and how many of those around they are made of; even numbers."""
 ANYTHING = np.int32(2**13)
@@ -84,10 +87,10 @@ class Interpolation:
             result[band] = (sums + self._added(size)) >> self.bits
         return result
 
-    def kept(self, plane: Bytes8, sure: NDArray[np.bool_], rounds: Sequence[int] = ROUNDS) -> Bytes8:
+    def kept(self, plane: Bytes8, sure: NDArray[np.bool_], rounds: Sequence[Round] = ROUNDS) -> Bytes8:
         """The samples, [ceil(H / 2), ceil(W / 2)], that make a plane, [H, W], or come near it where it is sure.
 
-        rounds: Sides of the blocks of samples that are moved together, one after the other.
+        rounds: What is done one after the other.
         """
         height, width = plane.shape
         result = np.empty((-(-height // 2), -(-width // 2)), np.uint8)
@@ -97,14 +100,14 @@ class Interpolation:
             result[rows] = found[_within(rows, slice(around.start // 2, around.stop))]
         return result
 
-    def _kept(self, plane: Integers, sure: NDArray[np.bool_], rounds: Sequence[int]) -> Integers:
+    def _kept(self, plane: Integers, sure: NDArray[np.bool_], rounds: Sequence[Round]) -> Integers:
         # A sum is right between these.
         lowest = (plane << self.bits) - self._added((plane.shape[0], plane.shape[1]))
         highest = lowest + (1 << self.bits) - 1
         lowest, highest = np.where(sure, lowest, -ANYTHING), np.where(sure, highest, ANYTHING)
         search = _Search(self, self._estimated(plane), lowest, highest)
-        for side in rounds:
-            search.improve(side)
+        for side, spread in rounds:
+            search.improve(side, spread)
         return search.kept
 
     def _estimated(self, plane: Integers) -> Integers:
@@ -153,11 +156,12 @@ class _Search:
         sides = zip(kept.shape, lowest.shape, strict=True)
         self._rows, self._columns = (_reach(interpolation.weights, *own) for own in sides)
 
-    def improve(self, side: int) -> None:
-        """Look at the blocks of side x side kept samples that wrong sums are of."""
+    def improve(self, side: int, spread: int) -> None:
+        """Look at the blocks of side x side kept samples that wrong sums are of, and at those up to `spread` away."""
         wrong = np.argwhere((self._sums < self._lowest) | (self._sums > self._highest))
         # Sample 2 i is made of kept ones i - 1 and i, sample 2 i + 1 of i and i + 1.
         first = (wrong - 1) // 2 if side > 1 else np.concatenate([wrong // 2, (wrong - 1) // 2, (wrong + 1) // 2])
+        first = np.concatenate([first + away for away in itertools.product(range(-spread, spread + 1), repeat=2)])
         last = np.array(self.kept.shape) - side
         numbers = np.unique(np.clip(first, 0, last) @ np.array([last[1] + 1, 1]))
         blocks = np.stack(np.divmod(numbers, last[1] + 1), 1)
