@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from service.codec.conversion import JPEG, PHOTO_CD, WEBP, Conversion, lifted
+from service.codec.conversion import JPEG, PHOTO_CD, WEBP, Conversion
+from service.codec.forms import lifted
 from service.codec.lattice import CENTRE
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")

@@ -111,7 +111,7 @@ WAKE_PICTURES = 64
 """How many pictures tell which channels never fire."""
 LOSSLESS_WEIGHT = 0.2
 CONVERTED_SHARE = 0.5
-"""Share of lossless batches of luma and chroma (`service.codec.conversion`)."""
+"""Share of lossless batches of luma and chroma (`service.codec.forms`)."""
 FORETELLING_WEIGHT = 0.5
 """Of the dequantiser's own loss. In rate and distortion alone, the noise of high qualities, where there is little to
 foretell, drowns what it could learn at low ones."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import google_crc32c
 
-from service.codec.conversion import LAST_FORM, Form
 from service.codec.errors import CorruptStreamError, LimitError, NotAStreamError
+from service.codec.forms import LAST_FORM, Form
 from service.codec.images import Limits
 from service.codec.lattice import levels_of, tiles_of
 from service.codec.subsampling import SMALLEST

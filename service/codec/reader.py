@@ -13,8 +13,8 @@ from service.codec import container, flow, lattice
 from service.codec.arrays import Bytes8, Floats
 from service.codec.artifact import Model
 from service.codec.container import GREY, LOSSLESS, Header, Placed, crc32c
-from service.codec.conversion import Form, converted_of, shown
 from service.codec.errors import CorruptStreamError
+from service.codec.forms import Form, converted_of, shown
 from service.codec.images import Limits
 from service.codec.mosaic import PictureLatent, decode_picture
 from service.codec.steps import Decode, Run

@@ -15,7 +15,7 @@ from service.codec import container, lattice, saturation
 from service.codec.arrays import Bytes8, Floats, Planes, Shorts
 from service.codec.choice import choices
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LOSSLESS, TIED, Header, crc32c
-from service.codec.conversion import Converted, found_in
+from service.codec.forms import Converted, found_in
 from service.codec.images import Picture
 from service.codec.lattice import Area
 from service.codec.mosaic import PictureLatent, analyse_picture, draft_picture, encode_picture

@@ -15,7 +15,7 @@ from PIL import Image
 from service import codec
 from service.codec import container
 from service.codec.container import ALPHA, GREY, ICC, LOSSLESS, TIED, Header
-from service.codec.conversion import LAST_FORM
+from service.codec.forms import LAST_FORM
 from service.codec.lowest import LOW_TABLES
 from tests.codec.samples import LIMITS, picture_of, put_together, rich_of, take_apart
 

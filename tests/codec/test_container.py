@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service import codec
 from service.codec import container, lattice
 from service.codec.container import ALPHA, EXIF, GREY, ICC, LAST_CODE, LOSSLESS, TIED, Header
-from service.codec.conversion import LAST_FORM
+from service.codec.forms import LAST_FORM
 from service.codec.subsampling import SMALLEST
 from tests.codec.samples import LIMITS, picture_of, put_together, rich_of, take_apart
 

@@ -9,7 +9,19 @@ import pytest
 import torch
 
 from model_export import data
-from model_export.data import TO_YCC, Workshop, batches, subsampled, synthetic_pictures
+from model_export.data import (
+    CONVERSION_SHARES,
+    TO_YCC,
+    Workshop,
+    any_conversion,
+    batches,
+    converted,
+    grained,
+    subsampled,
+    synthetic_pictures,
+    to_tensor,
+)
+from service.codec.forms import settled
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -81,3 +93,35 @@ def test_some_crops_are_grey_and_some_have_less_chroma():
     softer = np.mean([np.std(chroma_of(crop), axis=(0, 1)).sum() < 0.85 * rough for crop in crops])
     assert grey == pytest.approx(data.GREY_SHARE, abs=0.03)
     assert softer == pytest.approx(data.GREY_SHARE + (1 - data.GREY_SHARE) * data.SUBSAMPLED_SHARE, abs=0.08)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_grain_is_as_strong_as_asked_for_at_half_brightness(seed):
+    picture = np.full((128, 128, 3), 128, np.uint8)
+    result = grained(picture, 3.0, np.random.default_rng(seed)).astype(float)
+    np.testing.assert_allclose(result.std((0, 1)), 3.0, rtol=0.08)
+    np.testing.assert_allclose(result.mean((0, 1)), 128, atol=0.2)
+
+
+def test_grain_differs_from_crop_to_crop():
+    """Common to the colours here and of their own there, soft and crisp."""
+    picture = np.full((128, 128, 3), 128, np.uint8)
+    crops = [grained(picture, 4.0, np.random.default_rng(seed)).astype(float) - 128 for seed in range(20)]
+    between_colours = [np.corrcoef(crop[..., 0].ravel(), crop[..., 1].ravel())[0, 1] for crop in crops]
+    between_neighbours = [np.corrcoef(crop[:, 1:, 0].ravel(), crop[:, :-1, 0].ravel())[0, 1] for crop in crops]
+    assert max(between_colours) - min(between_colours) > 0.5
+    assert max(between_neighbours) - min(between_neighbours) > 0.3
+
+
+@pytest.mark.parametrize("conversion", CONVERSION_SHARES, ids=lambda own: own.name)
+def test_converted_batches_are_planes_of_luma_and_chroma(conversion):
+    pictures = np.stack([colourful(seed) for seed in range(2)])
+    planes = converted(to_tensor(pictures), conversion) - 128
+    assert planes.shape == (2, 3, 16, 24)
+    for own, picture in zip(planes.numpy(), pictures, strict=True):
+        np.testing.assert_array_equal(settled(own, conversion), conversion.estimated(picture))
+
+
+def test_every_conversion_is_met():
+    rng = np.random.default_rng(0)
+    assert {any_conversion(rng).name for _ in range(60)} == {own.name for own in CONVERSION_SHARES}

@@ -1,4 +1,4 @@
-"""conversion: pictures that were luma and chroma are told by their colours, and come back to the byte as any other."""
+"""forms, conversion: pictures that were luma and chroma are told by their colours, and come back to the byte."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from service import codec
 from service.codec import lattice, writer
 from service.codec.arrays import Floats
 from service.codec.container import read_header
-from service.codec.conversion import (
-    CONVERSIONS,
-    JPEG,
+from service.codec.conversion import CONVERSIONS, JPEG, PHOTO_CD, WEBP, Conversion
+from service.codec.forms import (
     LAST_FORM,
     LIST_WIDTHS,
-    PHOTO_CD,
-    WEBP,
-    Conversion,
     Converted,
     Form,
     converted_of,
