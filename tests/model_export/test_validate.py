@@ -10,15 +10,18 @@ from PIL import Image
 from model_export.__main__ import main
 from model_export.data import synthetic_pictures
 from model_export.validate import SIDE, kinds_of, watched_of
+from service.codec.conversion import CONVERSIONS
 
 
-def test_kinds_are_pictures_as_they_are_with_less_chroma_and_without_colours():
+def test_kinds_are_pictures_as_they_are_with_less_chroma_with_grain_and_without_colours():
     pictures = synthetic_pictures(5, 64)
     kinds = kinds_of(pictures)
-    assert [len(kind) for kind in kinds.values()] == [5, 3, 2]
+    assert {kind: len(own) for kind, own in kinds.items()} == {"usual": 5, "half chroma": 3, "grain": 2, "grey": 2}
     for soft, whole in zip(kinds["half chroma"], pictures[::2], strict=True):
         assert not np.array_equal(soft, whole)
         assert np.abs(soft.astype(int).sum(-1) - whole.astype(int).sum(-1)).mean() < 12
+    for grained, whole in zip(kinds["grain"], pictures[1::2], strict=True):
+        assert 1 < (grained.astype(float) - whole).std() < 3
     for grey in kinds["grey"]:
         assert (grey == grey[..., :1]).all()
 
@@ -36,8 +39,11 @@ def test_a_checkpoint_is_compared_for_each_kind(checkpoint, tmp_path, capsys):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
     assert main(["validate", str(checkpoint), "--valid", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for line, kind in zip(lines, ["usual", "half chroma", "grey"], strict=True):
+    for line, kind in zip(lines, ["usual", "half chroma", "grain", "grey"], strict=False):
         assert re.fullmatch(rf"checkpoint.pt {kind}: BD-rate against JPEG 2000 [+-][\d.]+ %, lossless [\d.]+ bpp", line)
+    for line, conversion in zip(lines[4:], CONVERSIONS, strict=True):
+        rates = r"[\d.]+, [\d.]+, [\d.]+ bpp"
+        assert re.fullmatch(rf"checkpoint.pt luma and chroma of {conversion.name}, lossless: {rates}", line)
 
 
 def test_without_pictures_or_checkpoint_one_line_says_so(checkpoint, tmp_path, capsys):
