@@ -1,8 +1,8 @@
 """What a model would need, by estimate: `python -m model_export validate`.
 
 Rates are the prior's own, nothing is coded, so it takes a minute or two; `evaluate` measures files. Besides pictures as
-they are, some have their chroma subsampled, some are given grain and some lose their colours (`data`); and what they would need without loss as luma
-and chroma (`service.codec.forms`).
+they are, some have their chroma subsampled, some are given grain and some lose their colours (`data`). Last come rates
+without loss of luma and chroma (`service.codec.forms`): pictures as they are, with subsampled chroma, with grain.
 """
 
 from __future__ import annotations
