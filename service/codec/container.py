@@ -203,12 +203,12 @@ def read_header(data: bytes, limits: Limits) -> tuple[Header, int]:
     if flags >= 2 * TIED or code > last or (lossless and flags & TIED):
         raise CorruptStreamError("the header has values this version does not define; the stream is damaged")
     limits.check(width, height)
-    form = Form.of(code) if lossless else None
-    if form is not None and form.orientation is not None and min(width, height) < SMALLEST:
+    header = Header(flags, model_id, width, height, code, pixel_crc)
+    if header.form is not None and header.form.orientation is not None and min(width, height) < SMALLEST:
         raise CorruptStreamError(
             "the header has a form that this version does not define for its size; the stream is damaged"
         )
-    return Header(flags, model_id, width, height, code, pixel_crc), reader.position
+    return header, reader.position
 
 
 def read_sections(data: bytes, header: Header, start: int, limits: Limits, prefix: bool) -> tuple[list[Placed], bool]:

@@ -141,8 +141,11 @@ class Converted:
 def found_in(pixels: Bytes8) -> Converted | None:
     """A picture, [H, W, 3], as luma and chroma; None if its colours tell of no conversion."""
     flat = pixels.reshape(-1, 3)
+    colours = _telling(flat[:: max(1, len(flat) // SAMPLE)])
+    if len(colours) < LEAST_COLOURS:
+        return None
     for conversion in CONVERSIONS:
-        if not _tells_of(flat[:: max(1, len(flat) // SAMPLE)], conversion):
+        if np.count_nonzero(conversion.undone(colours)[1]) * FEWEST > len(colours):
             continue
         values, missing = conversion.undone(flat)
         if np.count_nonzero(missing) * FEWEST > len(flat):
@@ -160,16 +163,10 @@ def found_in(pixels: Bytes8) -> Converted | None:
     return None
 
 
-def _tells_of(sample: Bytes8, conversion: Conversion) -> bool:
-    """Whether enough colours of some pixels, [N, 3], show that a conversion has made them.
-
-    Clipped ones and greys say nothing: nearly any conversion gives them.
-    """
+def _telling(sample: Bytes8) -> Bytes8:
+    """The colours of some pixels, [N, 3], that can tell of a conversion: clipped ones and greys come of nearly any."""
     inside = ((sample > 0) & (sample < 255)).all(1) & (sample.max(1) > sample.min(1))
-    colours = np.unique(sample[inside], axis=0)
-    if len(colours) < LEAST_COLOURS:
-        return False
-    return bool(np.count_nonzero(conversion.undone(colours)[1]) * FEWEST <= len(colours))
+    return np.unique(sample[inside], axis=0)
 
 
 def _halved(

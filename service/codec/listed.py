@@ -19,7 +19,8 @@ from service.codec.errors import CorruptStreamError
 
 FEWEST_PLACES = 16
 """One place in so many may be listed."""
-COUNT_BYTES = 4
+COUNT_BYTES, SPARE_BYTES = 4, 64
+"""Lists take at most a byte for each place there is, and a few more."""
 ALIKE, K_BITS = 16, 4
 """So many numbers share a k, which takes so many bits."""
 Listed = tuple[NDArray[np.intp], Bytes8]
@@ -50,6 +51,8 @@ def unpacked(data: bytes, widths: Sequence[int], places: int) -> list[Listed]:
     """
     if not data:
         return [(np.empty(0, np.intp), np.empty((0, width), np.uint8)) for width in widths]
+    if len(data) > places + SPARE_BYTES:
+        raise CorruptStreamError("the lists of values are too long; the stream is damaged")
     bits = _Bits(np.unpackbits(np.frombuffer(data, np.uint8)[COUNT_BYTES * len(widths) :]))
     result = []
     for index, width in enumerate(widths):
@@ -128,13 +131,21 @@ class _Bits:
     def numbers(self, count: int) -> NDArray[np.int64]:
         chosen = self._fixed(np.full(-(-count // ALIKE), K_BITS))
         k = np.repeat(chosen, ALIKE)[:count]
-        ones = np.flatnonzero(self._bits[self._position :])[:count]
-        if len(ones) < count:
-            raise CorruptStreamError("a list of values is cut; the stream is damaged")
+        ones = self._ones(count)
         self._take(int(ones[-1]) + 1 if count else 0)
         high = np.diff(ones, prepend=-1) - 1
         numbers: NDArray[np.int64] = (high << k) + self._fixed(k)
         return numbers
+
+    def _ones(self, count: int) -> NDArray[np.intp]:
+        """How far away the next so many ones are; only as much is looked through as has them."""
+        rest = self._bits[self._position :]
+        width = 4 * count
+        while len(ones := np.flatnonzero(rest[:width])) < count:
+            if width >= len(rest):
+                raise CorruptStreamError("a list of values is cut; the stream is damaged")
+            width *= 4
+        return ones[:count]
 
     def end(self) -> None:
         """Nothing but zeros that fill a byte may be left."""

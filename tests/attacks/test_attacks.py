@@ -150,6 +150,10 @@ CASES: dict[str, tuple[Callable[[Victim], bytes], type[codec.BijouError]]] = {
         lambda v: v.with_lists(((40 * 33) // 16).to_bytes(4, "little") + bytes(20)),
         codec.CorruptStreamError,
     ),
+    "lists of more ones than can be counted": (
+        lambda v: v.with_lists(bytes(12) + b"\xff" * 2**24),
+        codec.CorruptStreamError,
+    ),
     "a list of more than may be listed": (
         lambda v: v.with_lists(b"\xff" * 4 + bytes(64)),
         codec.CorruptStreamError,

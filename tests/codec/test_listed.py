@@ -61,6 +61,7 @@ def test_a_list_made_by_hand_is_read():
         pytest.param(WHOLE[:4], id="nothing but a head"),
         pytest.param(WHOLE[:-1], id="cut"),
         pytest.param(WHOLE + b"\0", id="longer"),
+        pytest.param(WHOLE + b"\xff" * PLACES, id="far longer"),
         pytest.param(b"\xff\xff\xff\xff" + WHOLE[4:], id="too many"),
         pytest.param(hand_made(1, 1, 0, 0, 0, 1, *[0] * 12, 0, 0, 0, 0, 1), id="beyond the last place"),
         pytest.param(hand_made(0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, *[0] * 8), id="too large a value"),
