@@ -1,4 +1,4 @@
-"""`python -m model_export`: train, mix, compact, validate, export, verify, golden, evaluate."""
+"""`python -m model_export`: train, prune, mix, compact, validate, export, verify, golden, evaluate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from model_export import evaluate
-from model_export.checkpoint import MixError, load_average, mix, save_compact
+from model_export.checkpoint import MixError, load_average, mix, save_average, save_compact
 from model_export.config import LARGE, TINY, ModelConfig
 from model_export.data import NoPicturesError, Picture, evenly, read_pictures
 from model_export.export import Provenance, export, golden_picture
+from model_export.prune import SIDE, pruned
 from model_export.train import PARTS, TrainSettings, train
 from model_export.validate import compare
 from model_export.verify import verify_bijection
@@ -68,6 +69,15 @@ def parser() -> argparse.ArgumentParser:
     c = commands.add_parser("compact", help="checkpoint -> averaged weights in float16")
     c.add_argument("source", type=Path)
     c.add_argument("target", type=Path)
+    p = commands.add_parser("prune", help="leave out channels that tell least for the time they take; then train on")
+    p.add_argument("source", type=Path)
+    p.add_argument("target", type=Path)
+    p.add_argument("--data", type=Path, nargs="+", required=True, help="folders and tar files")
+    p.add_argument("--share", type=float, default=0.5, help="of the time with all channels, of what can be left out")
+    p.add_argument("--rounds", type=int, default=6)
+    p.add_argument("--batches", type=int, default=50, help="of crops, in each round")
+    p.add_argument("--mixed", action="store_true", help="as in train")
+    p.add_argument("--threads", type=int, default=1)
     m = commands.add_parser("mix", help="weights between those a run started from and those it ended with")
     m.add_argument("start", type=Path)
     m.add_argument("run", type=Path)
@@ -87,6 +97,17 @@ def run_train(options: argparse.Namespace) -> None:
     settings = TrainSettings(**{field.name: getattr(options, field.name) for field in fields(TrainSettings)})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     train(SIZES[options.size], settings, options.data, options.valid, options.out, options.start)
+
+
+def run_prune(options: argparse.Namespace) -> None:
+    """Leave channels out of the averaged model of a checkpoint."""
+    torch.set_num_threads(options.threads)
+    model, progress = load_average(options.source)
+    model.mixed = options.mixed
+    pictures = read_pictures(options.data, SIDE)
+    save_average(
+        options.target, pruned(model.train(), pictures, options.share, options.rounds, options.batches), progress
+    )
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -123,6 +144,8 @@ def run(options: argparse.Namespace) -> None:
         save_compact(options.source, options.target)
     elif options.command == "mix":
         mix(options.start, options.run, options.target, options.share, options.last)
+    elif options.command == "prune":
+        run_prune(options)
     elif options.command == "validate":
         torch.set_num_threads(options.threads)
         compare(options.checkpoints, options.valid)

@@ -22,8 +22,13 @@ from torch import Tensor, nn
 from model_export.config import ModelConfig
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
+from model_export.silent import cut
 
 log = logging.getLogger(__name__)
+
+
+SIZE = ("config", "kept")
+"""What says how large a model is; older checkpoints have no channels left out, and so the first alone."""
 
 
 @dataclass
@@ -39,6 +44,7 @@ def save_checkpoint(path: Path, model: CodecModel, average: CodecModel, optimise
     """Write everything a run needs to continue, atomically."""
     state = {
         "config": model.config.as_dict(),
+        "kept": model.kept,
         "model": model.state_dict(),
         "average": average.state_dict(),
         "optimiser": optimiser.state_dict(),
@@ -49,19 +55,46 @@ def save_checkpoint(path: Path, model: CodecModel, average: CodecModel, optimise
     partial.replace(path)
 
 
+def sized(state: dict[str, Any]) -> CodecModel:
+    """A new model as large as that of a checkpoint, channels left out as there."""
+    model = CodecModel(ModelConfig.from_dict(state["config"]))
+    return cut(model, state["kept"]) if state.get("kept") else model
+
+
+def made(config: ModelConfig, origin: Path | None) -> CodecModel:
+    """A new model for weights of a checkpoint, as large as that if channels are left out there.
+
+    Raises:
+        MixError: Channels are left out, and the model asked for is another.
+    """
+    state = torch.load(origin, map_location="cpu", weights_only=True) if origin else {}
+    if not state.get("kept"):
+        return CodecModel(config)
+    if ModelConfig.from_dict(state["config"]) != config:
+        raise MixError(f"{origin} has channels left out; another size starts from a checkpoint that has them all")
+    return sized(state)
+
+
 def load_average(path: Path) -> tuple[CodecModel, Progress]:
     """The averaged model of a checkpoint, full or compact."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = CodecModel(ModelConfig.from_dict(state["config"]))
+    model = sized(state)
     model.load_state_dict({name: value.float() for name, value in state["average"].items()})
     return model.eval(), Progress(**state["progress"])
+
+
+def save_average(path: Path, model: CodecModel, progress: Progress) -> None:
+    """Write weights alone, in float32."""
+    size = {"config": model.config.as_dict(), "kept": model.kept}
+    torch.save({**size, "average": model.state_dict(), "progress": vars(progress)}, path)
 
 
 def save_compact(source: Path, target: Path) -> None:
     """Keep only the averaged weights, in float16: a few MB that a later run can start from."""
     state = torch.load(source, map_location="cpu", weights_only=True)
     average = {name: value.half() for name, value in state["average"].items()}
-    torch.save({"config": state["config"], "average": average, "progress": state["progress"]}, target)
+    size = {name: state[name] for name in SIZE if name in state}
+    torch.save({**size, "average": average, "progress": state["progress"]}, target)
 
 
 class MixError(ValueError):
@@ -82,7 +115,9 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
         MixError: The two are of different sizes, or there are no last weights.
     """
     begin, end = (torch.load(path, map_location="cpu", weights_only=True) for path in (start, run))
-    if begin["config"] != end["config"]:
+    if begin["config"] != end["config"] or any(
+        begin["average"][name].shape != weight.shape for name, weight in end["average"].items()
+    ):
         raise MixError(f"{start} and {run} are models of different sizes")
     if last and "model" not in end:
         raise MixError(f"{run} is compact: it has averaged weights only")
@@ -90,7 +125,8 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
     mixed = {
         name: torch.lerp(begin["average"][name].float(), weight.float(), share) for name, weight in weights.items()
     }
-    torch.save({"config": end["config"], "average": mixed, "progress": end["progress"]}, target)
+    size = {name: end[name] for name in SIZE if name in end}
+    torch.save({**size, "average": mixed, "progress": end["progress"]}, target)
 
 
 def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) -> Progress:
@@ -145,6 +181,9 @@ def adopt(weight: Tensor, given: Tensor | None, were: tuple[int, ...] = (), are:
         were: Parts of the given kernel's inputs, where it has several.
         are: Of the weight's.
     """
+    if given is not None and given.shape == weight.shape:
+        weight.copy_(given)
+        return True
     if given is None or given.ndim != weight.ndim or any(g > w for g, w in zip(given.shape, weight.shape, strict=True)):
         return False
     if weight.ndim == 4:
@@ -155,4 +194,4 @@ def adopt(weight: Tensor, given: Tensor | None, were: tuple[int, ...] = (), are:
             into[:, : part.shape[1]] = part.float()
     else:
         weight[tuple(slice(n) for n in given.shape)] = given.float()
-    return given.shape == weight.shape
+    return False

@@ -109,6 +109,7 @@ class CodecModel(Exactable):
     Attributes:
         mixed: Whether the prior's convolutions run in bfloat16: faster training, never for anything exact.
         observer: Told what each level's dequantiser met.
+        kept: Of hidden layers that were made smaller, which of the channels that `config` says are left (`silent`).
     """
 
     mixed: bool = False
@@ -117,6 +118,7 @@ class CodecModel(Exactable):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.kept: dict[str, Tensor] = {}
         self.flow = MultilevelFlow(config.levels, config.coupling_channels)
         self.quantiser = Quantiser(synthesis_norms(self.flow))
         self._kernels: tuple[Tensor, Tensor] | None = None

@@ -8,12 +8,13 @@ keeps it: what is trained is not made smaller (`wake` begins it anew).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from model_export.data import Picture, to_tensor
 from model_export.integers import ByteLayer, ExactConv, ExactSum
@@ -42,12 +43,20 @@ class Hidden:
         layer: What gives its channels.
         readers: Who reads them.
         needed: Whether some of them have to stay, even if none fires.
+        carry: What else is added to them, places of a 2x2 cell one after the other: four outputs a channel.
     """
 
     name: str
     layer: Layer
     readers: Readers
     needed: bool = True
+    carry: ExactConv | None = None
+
+    @property
+    def kernels(self) -> list[tuple[ExactConv, int]]:
+        """What gives its channels, and how many outputs each of them has there; the first reads bytes if any does."""
+        convs = self.layer.terms if isinstance(self.layer, ExactSum) else [self.layer.conv]
+        return [(conv, 1) for conv in convs] + ([(self.carry, 4)] if self.carry else [])
 
     @property
     def biases(self) -> list[tuple[nn.Module, str, nn.Parameter]]:
@@ -56,41 +65,47 @@ class Hidden:
         return [(owner, name, own) for name, own in owner.named_parameters(recurse=False)]
 
 
-def convs_of(layer: Layer) -> list[ExactConv]:
-    """What gives the channels of a layer; the first reads bytes."""
-    return layer.terms if isinstance(layer, ExactSum) else [layer.conv]
+def first_of(layer: Layer) -> ExactConv:
+    """What reads the bytes that a layer reads."""
+    return layer.terms[0] if isinstance(layer, ExactSum) else layer.conv
+
+
+def rows_of(channels: Tensor, outputs: int) -> Tensor:
+    """Where the outputs of channels are in a kernel that has several for each; channels: numbers or a mask."""
+    if channels.dtype == torch.bool:
+        return channels.repeat_interleave(outputs)
+    return (channels[:, None] * outputs + torch.arange(outputs)).flatten()
 
 
 def hidden_layers(model: CodecModel) -> list[Hidden]:
-    """All of them but what trunks begin with, where everything fires; each before those that read it.
-
-    Raises:
-        ValueError: The model has been made smaller.
-    """
+    """All of them, each before those that read it."""
     names = {layer: name for name, layer in model.named_modules()}
     result: list[Hidden] = []
 
     def chain(layers: Sequence[Layer], last: Readers) -> None:
         """Layers that read one another, and who reads the last."""
-        readers = [[(convs_of(after)[0], 0)] for after in layers[1:]] + [last]
+        readers = [[(first_of(after), 0)] for after in layers[1:]] + [last]
         result.extend(Hidden(names[own], own, read) for own, read in zip(layers, readers, strict=True))
 
     for index in reversed(range(len(model.sets))):
         prior, coarsest = model.sets[index], index == len(model.sets) - 1
         finer = [other.trunk.carry for other in model.sets[max(0, index - 1) : index + coarsest]]
-        net, width, join = prior.dequantiser, prior.trunk.width, prior.dequantiser.join
-        if join is None:
-            raise ValueError("this model was made smaller for export; take its checkpoint")
-        read: Readers = [(head.first.terms[0], 0) for head in prior.heads] + [(net.first.terms[0], 0), (join.conv, 0)]
-        joined: Readers = [(net.last.terms[0], 0)]
-        read += [(carry, 0) for carry in finer]
-        joined += [(carry, width) for carry in finer]
+        trunk, net, width = prior.trunk, prior.dequantiser, prior.trunk.width
+        read: Readers = [(head.first.terms[0], 0) for head in prior.heads] + [(carry, 0) for carry in finer]
+        joined: Readers = [(carry, width) for carry in finer]
         if net.refiner is not None:
             read.append((net.refiner.first.terms[0], 0))
             joined.append((net.refiner.first.terms[0], width))
-        chain(prior.trunk.layers, read)
-        chain([net.first, *net.layers], [(join.conv, width)])
-        result.append(Hidden(names[join], join, joined, needed=net.refiner is None))
+        read.append((net.first.terms[0], 0))
+        if net.join is not None:
+            read.append((net.join.conv, 0))
+            joined.append((net.last.terms[0], 0))
+        after: Readers = [(trunk.layers[0].conv, 0)] if trunk.layers else read
+        result.append(Hidden(names[trunk.first], trunk.first, after, carry=trunk.carry))
+        chain(trunk.layers, read)
+        if net.join is not None:
+            chain([net.first, *net.layers], [(net.join.conv, width)])
+            result.append(Hidden(names[net.join], net.join, joined, needed=net.refiner is None))
         if net.refiner is not None:
             chain([net.refiner.first, *net.refiner.layers], [(net.last.terms[-1], 0)])
         for head in prior.heads:
@@ -98,18 +113,34 @@ def hidden_layers(model: CodecModel) -> list[Hidden]:
     return result
 
 
+def watch(model: CodecModel, see: Callable[[str, Tensor], None]) -> list[RemovableHandle]:
+    """Call `see` with the name of each hidden layer and what it gives, [N, outputs, H, W], whenever it is run."""
+    hooks = []
+    for hidden in hidden_layers(model):
+
+        def given(_: nn.Module, __: object, output: Tensor, name: str = hidden.name) -> None:
+            see(name, output)
+
+        def read(_: nn.Module, inputs: tuple[Tensor, ...], name: str = hidden.name) -> None:
+            see(name, inputs[0])
+
+        if isinstance(hidden.layer, ByteLayer):
+            hooks.append(hidden.layer.register_forward_hook(given))
+        else:  # clipped outside of the layer, and read only once
+            hooks.append(hidden.readers[0][0].register_forward_pre_hook(read))
+    return hooks
+
+
 @torch.no_grad()
 def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
     """Code pictures of any size, one after the other, and see which channels fire."""
     seen: Fired = {}
-    hooks = []
-    for hidden in hidden_layers(model):
 
-        def see(_: nn.Module, __: object, output: Tensor, name: str = hidden.name) -> None:
-            fires = output.amax((0, 2, 3)) > 0
-            seen[name] = seen.get(name, fires) | fires
+    def see(name: str, output: Tensor) -> None:
+        fires = output.amax((0, 2, 3)) > 0
+        seen[name] = seen.get(name, fires) | fires
 
-        hooks.append(hidden.layer.register_forward_hook(see))
+    hooks = watch(model, see)
     unit = 2 << model.config.levels
     for number, picture in enumerate(pictures):
         code, (rows, columns) = CODES[number % len(CODES)], (-side % unit for side in picture.shape[:2])
@@ -120,33 +151,46 @@ def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
     return seen
 
 
-@torch.no_grad()
 def compacted(model: CodecModel, channels: Fired) -> CodecModel:
     """A copy without the channels that never fired, widths rounded up to whole blocks.
 
     What a dequantiser joins is left out as a whole if none of it fires and offsets have a refiner.
     """
-    result = copy.deepcopy(model)
-    kept: dict[ExactConv, Tensor] = {}
-    for hidden in hidden_layers(result):
+    kept = {}
+    for hidden in hidden_layers(model):
         fires = channels[hidden.name]
         own = torch.zeros_like(fires)
         if hidden.needed or fires.any():
             width = max(BLOCK, -(-int(fires.sum()) // BLOCK) * BLOCK)
             own[torch.argsort(~fires, stable=True)[:width]] = True
-        for conv in convs_of(hidden.layer):
-            conv.weight = nn.Parameter(conv.weight[own])
+        kept[hidden.name] = own
+    return cut(model, kept)
+
+
+@torch.no_grad()
+def cut(model: CodecModel, kept: Fired) -> CodecModel:
+    """A copy with these channels of each hidden layer and no others; it knows which of the whole model's they are."""
+    result = copy.deepcopy(model)
+    inputs: dict[ExactConv, Tensor] = {}
+    for hidden in hidden_layers(result):
+        own = kept[hidden.name]
+        for conv, outputs in hidden.kernels:
+            conv.weight = nn.Parameter(conv.weight[rows_of(own, outputs)])
         for owner, name, bias in hidden.biases:
             setattr(owner, name, nn.Parameter(bias[..., own]))
         for reader, first in hidden.readers:
-            inputs = kept.setdefault(reader, torch.ones(reader.weight.shape[1], dtype=torch.bool))
-            inputs[first : first + len(own)] = own
-    for conv, inputs in kept.items():
-        conv.weight = nn.Parameter(conv.weight[:, inputs])
+            read = inputs.setdefault(reader, torch.ones(reader.weight.shape[1], dtype=torch.bool))
+            read[first : first + len(own)] = own
+        whole = model.kept.get(hidden.name, torch.ones_like(own)).clone()
+        whole[whole.clone()] = own
+        result.kept[hidden.name] = whole
+    for conv, read in inputs.items():
+        conv.weight = nn.Parameter(conv.weight[:, read])
     for prior in result.sets:
         prior.parent = prior.trunk.carry.weight.shape[1]
         net = prior.dequantiser
         if net.join is not None and not len(net.join.bias):
             net.join, net.rest = None, nn.ModuleList()
             net.last.convs = net.last.convs[1:]
+    result.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs miss this form
     return result

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_export.checkpoint import Progress, begin_from, resume, save_checkpoint
+from model_export.checkpoint import Progress, begin_from, made, resume, save_checkpoint
 from model_export.config import ModelConfig
 from model_export.data import (
     Picture,
@@ -186,7 +186,7 @@ def _train(
     pictures = read_pictures(data, settings.side) if data else synthetic_pictures(16, 2 * settings.side)
     watched = watched_of(read_pictures(valid) if valid else pictures)
     anchor = jpeg2000_curve(watched)
-    model = CodecModel(config).to(settings.device)
+    model = made(config, out if out.exists() else start).to(settings.device)
     average = copy.deepcopy(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(own in f".{name}." for own in PARTS[settings.part]))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model_export.data import Picture
 from model_export.model import CodecModel
-from model_export.silent import Hidden, convs_of, fired, hidden_layers
+from model_export.silent import Hidden, fired, hidden_layers, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +41,15 @@ def wake(model: CodecModel, pictures: Sequence[Picture]) -> int:
 def _begin(hidden: Hidden, dead: Tensor, alive: Tensor) -> None:
     """Copies with noise, which nobody reads."""
     source = alive[torch.arange(len(dead)) % len(alive)] if len(alive) else None
-    for conv in convs_of(hidden.layer):
-        noise = nn.init.kaiming_normal_(torch.empty_like(conv.weight))
+    for conv, outputs in hidden.kernels:
+        noise, into = nn.init.kaiming_normal_(torch.empty_like(conv.weight)), rows_of(dead, outputs)
         if source is None:
-            inputs = (conv.weight.shape[1] - conv.weight.shape[0] + dead) % conv.weight.shape[1]
-            conv.weight[dead] = NOISE * noise[dead]
-            conv.weight[dead, inputs, conv.kernel // 2, conv.kernel // 2] += 1
+            inputs = (conv.weight.shape[1] - conv.weight.shape[0] + into) % conv.weight.shape[1]
+            conv.weight[into] = NOISE * noise[into]
+            conv.weight[into, inputs, conv.kernel // 2, conv.kernel // 2] += 1
         else:
-            conv.weight[dead] = conv.weight[source] + NOISE * conv.weight[alive].std() / noise.std() * noise[dead]
+            usual = conv.weight[rows_of(alive, outputs)].std() / noise.std()
+            conv.weight[into] = conv.weight[rows_of(source, outputs)] + NOISE * usual * noise[into]
     for _, _, bias in hidden.biases:
         bias[..., dead] = 0 if source is None else bias[..., source]
     for reader, first in hidden.readers:

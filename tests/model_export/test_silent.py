@@ -9,7 +9,7 @@ from torch import nn
 from model_export import silent
 from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
-from model_export.silent import compacted, fired, hidden_layers
+from model_export.silent import compacted, cut, fired, hidden_layers
 from tests.model_export.conftest import firing
 
 
@@ -62,6 +62,19 @@ def test_what_is_left_computes_the_same(model, pictures):
         # Weights lie on finer grids where a sum has fewer terms.
         assert after.bits.item() == pytest.approx(before.bits.item(), rel=2e-3)
         assert after.squared_error.item() == pytest.approx(before.squared_error.item(), rel=2e-3, abs=1e-6)
+
+
+def test_what_is_left_can_be_made_smaller_again(model, pictures):
+    smaller = compacted(model, fired(model, pictures))
+    channels = {hidden.name: torch.ones(hidden.kernels[0][0].weight.shape[0]) > 0 for hidden in hidden_layers(smaller)}
+    channels["priors.0.trunk.rest.0"][[0, 2]] = False
+    channels["priors.0.trunk.first"][[1, 2]] = False
+    again = cut(smaller, channels)
+    assert int(again.kept["priors.0.trunk.rest.0"].sum()) == 4
+    assert len(again.kept["priors.0.trunk.rest.0"]) == TINY.fine.channels
+    assert again.sets[0].trunk.carry.weight.shape[0] == 4 * (TINY.fine.channels - 2)
+    at_once = cut(model, again.kept)
+    assert all(torch.equal(one, other) for one, other in zip(at_once.parameters(), again.parameters(), strict=True))
 
 
 def test_the_model_itself_stays_as_it_is(model, pictures):
