@@ -59,14 +59,17 @@ def places_of(bins: Integers, means: Shorts, scales: Shorts) -> tuple[Shorts, Sh
 
     Their size, their scale index, and how much farther away from 0 the prior's mean lies than their middle, FAR added.
     """
-    magnitude = np.minimum(np.abs(bins), BEYOND_MEANS).astype(np.int16)
-    farther = np.clip(away(bins) * means - ONE_BIN * magnitude, -FAR, FAR) + np.int16(FAR)
+    near = np.clip(bins, -BEYOND_MEANS, BEYOND_MEANS).astype(np.int16)
+    sign = away(near)
+    magnitude = near * sign
+    farther = np.clip(sign * means - np.int16(ONE_BIN) * magnitude, -FAR, FAR) + np.int16(FAR)
     return np.minimum(magnitude, np.int16(MAGNITUDES - 1)), scales, farther
 
 
-def away(bins: Integers) -> Shorts:
+def away(bins: Integers | Shorts) -> Shorts:
     """The sign of bins; of 0 it is 1."""
-    return np.where(bins < 0, np.int16(-1), np.int16(1))
+    sign: Shorts = (bins < 0).view(np.int8) * np.int16(-2) + np.int16(1)
+    return sign
 
 
 NO_CENTROIDS = Centroids(np.zeros((MAGNITUDES, 1, DISTANCES), np.int8))

@@ -48,7 +48,7 @@ class Alphabets:
     """
 
     models: tuple[object, ...]
-    halves: tuple[int, ...]
+    halves: Integers
     stride: int
 
 
@@ -74,6 +74,10 @@ class Tables:
     reaches: Integers
     parity_prices: Integers
 
+    def chosen(self, scales: Shorts, fraction: Shorts) -> NDArray[np.int16]:
+        """The table of each bin by its scale index and its mean's fraction, any one shape."""
+        return self.choice.ravel().take(scales * np.int16(self.choice.shape[1]) + np.abs(fraction))
+
     def costs(self, bins: Integers, means: Shorts, scales: Shorts) -> Integers:
         """What coding each bin costs, in 1/256 bit; all flat, of equal length."""
         coded = symbols_of(bins, means, scales, self)
@@ -85,7 +89,7 @@ class Tables:
     def parity_costs(self, means: Shorts, scales: Shorts) -> Integers:
         """What it costs a bin to be even and odd, in 1/256 bit, [2, N]; means and scales flat."""
         whole, fraction = split(means)
-        costs = self.parity_prices[self.choice[scales, np.abs(fraction)]]
+        costs = self.parity_prices[self.chosen(scales, fraction)]
         return np.where(whole & 1, costs[:, ::-1].T, costs.T)
 
 
@@ -109,11 +113,15 @@ def make_tables(
     halves = [len(own) // 2 - 1 for own in each]
     parts = [part_of(own, parity) for own in each for parity in (0, 1)]
     parted_halves = [half - (half + parity) % 2 for half in halves for parity in (0, 1)]
-    whole, parted = Alphabets(_models(each), tuple(halves), 1), Alphabets(_models(parts), tuple(parted_halves), 2)
+    whole, parted = _alphabets(each, halves, 1), _alphabets(parts, parted_halves, 2)
     reaches = np.array(halves, np.int32)
     middles = starts[:-1].astype(np.int32) + reaches
     costs, parity_costs = prices.astype(np.int32), parity_prices.astype(np.int32)
     return Tables(whole, parted, choice, costs, middles, reaches, parity_costs)
+
+
+def _alphabets(frequencies: list[NDArray[np.int64]], halves: list[int], stride: int) -> Alphabets:
+    return Alphabets(_models(frequencies), np.array(halves, np.int32), stride)
 
 
 def _models(frequencies: list[NDArray[np.int64]]) -> tuple[object, ...]:
@@ -162,7 +170,7 @@ def symbols_of(bins: Integers, means: Shorts, scales: Shorts, tables: Tables) ->
     whole, fraction = split(means)
     residuals = bins - whole
     residuals = np.where(fraction < 0, -residuals, residuals)
-    return Symbols(tables.choice[scales, np.abs(fraction)], residuals)
+    return Symbols(tables.chosen(scales, fraction), residuals)
 
 
 def alike(count: int, scale: int) -> tuple[Shorts, Shorts]:

@@ -55,7 +55,7 @@ class Encoder:
         order, groups = _groups(tables, len(alphabets.models))
         ordered, stride = residuals[order], alphabets.stride
         for table, first, last in groups:
-            half, part = alphabets.halves[table], ordered[first:last]
+            half, part = int(alphabets.halves[table]), ordered[first:last]
             inside = np.abs(part) <= half
             index = np.where(inside, part + half, 2 * half + stride).astype(np.int32)
             self._coder.encode(index // stride, alphabets.models[table])
@@ -119,7 +119,7 @@ class Decoder:
             CorruptStreamError: The words cannot have been written by an Encoder.
         """
         whole, fraction = split(means)
-        chosen = self._tables.choice[scales, np.abs(fraction)]
+        chosen = self._tables.chosen(scales, fraction)
         if trellis is None or not trellis.checks.size:
             return _bins(self._decoded(chosen, self._tables.whole), whole, fraction)
         checks, bins = trellis.checks, np.zeros(len(means), np.int32)
@@ -132,17 +132,23 @@ class Decoder:
     def _decoded(self, tables: NDArray[np.int16], alphabets: Alphabets) -> Integers:
         """Residuals of so many symbols."""
         order, groups = _groups(tables, len(alphabets.models))
-        ordered, stride = np.empty(len(tables), np.int32), alphabets.stride
+        ordered, stride, escapes = np.empty(len(tables), np.int32), alphabets.stride, []
+        ends = 2 * alphabets.halves // stride  # the last residual; the escape comes after it
         try:
             for table, first, last in groups:
-                half = alphabets.halves[table]
-                part = self._coder.decode(alphabets.models[table], last - first) * stride - half
-                if part[part.argmax()] > half:  # there are thousands of groups and next to no escapes
-                    for position in np.flatnonzero(part > half):
-                        part[position] = self._escaped(half, stride)
+                part = self._coder.decode(alphabets.models[table], last - first)
                 ordered[first:last] = part
+                if part[part.argmax()] > ends[table]:  # there are thousands of groups and next to no escapes
+                    half = int(alphabets.halves[table])
+                    escapes += [
+                        (first + own, self._escaped(half, stride)) for own in np.flatnonzero(part > ends[table])
+                    ]
         except (AssertionError, ValueError) as error:
             raise CorruptStreamError("the coded words are invalid; the stream is damaged") from error
+        ordered *= stride
+        ordered -= np.repeat(alphabets.halves[[own[0] for own in groups]], [last - first for _, first, last in groups])
+        for position, value in escapes:
+            ordered[position] = value
         residuals = np.empty_like(ordered)
         residuals[order] = ordered
         return residuals

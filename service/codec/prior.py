@@ -115,9 +115,14 @@ class LevelPrior:
 
 def planes_of(bins: Integers, squash: Floats) -> Floats:
     """Bins of luma or chroma, [N, bands, h, w] -> what graphs read of them, [N, 3 bands, h, w]."""
-    index = np.minimum(np.abs(bins), squash.shape[1] - 1)
-    size, linear = squash[0, index], squash[1, index]
-    return np.concatenate([np.where(bins < 0, -size, size), size, np.where(bins < 0, -linear, linear)], 1)
+    last, bands = squash.shape[1] - 1, bins.shape[1]
+    signed = np.concatenate([-squash[:, :0:-1], squash], 1)
+    index = np.clip(bins, -last, last) + last
+    result = np.empty((len(bins), 3 * bands, *bins.shape[2:]), np.float32)
+    signed[0].take(index, out=result[:, :bands], mode="clip")
+    np.abs(result[:, :bands], out=result[:, bands : 2 * bands])
+    signed[1].take(index, out=result[:, 2 * bands :], mode="clip")
+    return result
 
 
 def trunk_feeds(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from service.codec.arrays import Integers, Shorts
 
-STEP_UNIT = 64
+UNIT_BITS = 6
+STEP_UNIT = 1 << UNIT_BITS
 """Steps are integers in 1/STEP_UNIT of a lattice unit."""
 STATE_LIMIT = 2**19
 """Latents are at most this large, so that products stay within 32 bits."""
@@ -141,16 +142,26 @@ def dequantise(bins: Integers, offsets: Shorts, steps: Steps) -> Integers:
     Returns:
         Lattice values, rounded to nearest (halves up), each in the part of its bin where `choose` has no choice.
     """
-    width, sign = steps.column, np.sign(bins)
-    magnitude = np.abs(bins)
-    zero = sign == 0
-    outward = np.where(sign < 0, -offsets, offsets).astype(np.int32)
-    shift = np.where(zero, 0, width * steps.outward // 64)
-    value = (magnitude * width + shift + ((outward * width) >> 8) + STEP_UNIT // 2) // STEP_UNIT
-    lowest = -((width * steps.reach[:, None, None] // 64 - magnitude * width) // STEP_UNIT)
-    highest = -((width // 2 - (magnitude + 1) * width) // STEP_UNIT) - 1
-    lowest[zero] = -highest[zero]
-    margin = np.minimum(steps.margin[:, None, None], (highest - lowest) // 2)
-    value = np.clip(value, lowest + margin, highest - margin)
-    signed: Integers = np.where(sign < 0, -value, value)
-    return signed
+    result = np.empty(bins.shape, np.int32)
+    numbers = zip(*(own.tolist() for own in (steps.width, steps.reach, steps.margin)), strict=True)
+    for own, offset, into, each in zip(bins, offsets.astype(np.int32), result, numbers, strict=True):
+        into[...] = _points_of_channel(own, offset, steps.outward, *each)
+    return result
+
+
+def _points_of_channel(
+    bins: Integers, offsets: Integers, outward: int, width: int, reach: int, margin: int
+) -> Integers:
+    """`dequantise` for one channel, whose arrays a processor keeps at hand."""
+    sign, some = (bins >> 31) | 1, bins != 0
+    whole = bins * sign * width
+    value = (
+        whole + some * np.int32(width * outward // 64) + (offsets * sign * width >> 8) + STEP_UNIT // 2
+    ) >> UNIT_BITS
+    # Least and largest lattice value there, a part rounded up: x + 63 >> 6.
+    lowest = (whole - (width * reach // 64 - STEP_UNIT + 1)) >> UNIT_BITS
+    highest = ((whole + (width - width // 2 + STEP_UNIT - 1)) >> UNIT_BITS) - 1
+    np.copyto(lowest, -highest, where=~some)
+    kept = np.minimum(margin, (highest - lowest) >> 1)
+    point: Integers = np.clip(value, lowest + kept, highest - kept, out=value) * sign
+    return point

@@ -271,8 +271,8 @@ class Walk:
         """How far points lie off by what the prior said of their bins, in 1/256 bin, [9, h, w], for each tile."""
         for own, means, scales, centroids in zip(bins, prior.means, prior.scales, self._centroids(), strict=True):
             shifts = np.empty(own.shape, np.int16)
-            for bands, colour in zip((LUMA, CHROMA), centroids, strict=True):
-                shifts[bands, :] = colour.of(own[bands, :], means[bands, :], scales[bands, :])
+            for channel, (given, *said) in enumerate(zip(own, means, scales, strict=True)):
+                shifts[channel] = centroids[channel in CHROMA].of(given, *said)
             yield shifts
 
     def finer(self, low: Floats, details: Floats, level: int, size: tuple[int, int]) -> Floats:
