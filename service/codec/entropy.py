@@ -24,14 +24,22 @@ BIN_LIMIT = 2**20
 """Largest |value - mean| an escape can say."""
 NO_CHECKS = np.empty(0, np.intp)
 """Nothing but free bins."""
+Groups = list[tuple[int, int, int]]
+"""A table, and where the bins it codes begin and end."""
 _BITS = constriction.stream.model.Uniform(2)
 
 
-def _groups(chosen: NDArray[np.int16], count: int) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
+def _groups(chosen: NDArray[np.int16], count: int) -> tuple[NDArray[np.int64], Groups]:
     order = np.argsort(chosen, kind="stable")
     sizes = np.bincount(chosen, minlength=count)
     ends = np.cumsum(sizes)
     return order, [(int(t), int(ends[t] - sizes[t]), int(ends[t])) for t in np.nonzero(sizes)[0]]
+
+
+def _halves(groups: Groups, alphabets: Alphabets) -> Integers:
+    """Largest residual of the table of each bin, in the order of the groups."""
+    tables, sizes = [own[0] for own in groups], [last - first for _, first, last in groups]
+    return np.repeat(alphabets.halves[tables], sizes)
 
 
 class Encoder:
@@ -53,15 +61,15 @@ class Encoder:
 
     def _code(self, tables: NDArray[np.int16], residuals: Integers, alphabets: Alphabets) -> None:
         order, groups = _groups(tables, len(alphabets.models))
-        ordered, stride = residuals[order], alphabets.stride
+        ordered, halves, stride = residuals[order], _halves(groups, alphabets), alphabets.stride
+        outside = np.abs(ordered) > halves
+        index = (np.where(outside, halves + stride, ordered) + halves) // stride
+        escapes, coded = np.flatnonzero(outside).tolist(), 0
         for table, first, last in groups:
-            half, part = int(alphabets.halves[table]), ordered[first:last]
-            inside = np.abs(part) <= half
-            index = np.where(inside, part + half, 2 * half + stride).astype(np.int32)
-            self._coder.encode(index // stride, alphabets.models[table])
-            if not inside.all():
-                for value in part[~inside]:
-                    self._escape(int(value), half, stride)
+            self._coder.encode(index[first:last], alphabets.models[table])
+            while coded < len(escapes) and escapes[coded] < last:
+                self._escape(int(ordered[escapes[coded]]), int(alphabets.halves[table]), stride)
+                coded += 1
 
     def _escape(self, value: int, half: int, stride: int) -> None:
         number = (abs(value) - half) // stride * 2 - 1 + (value < 0)
@@ -146,7 +154,7 @@ class Decoder:
         except (AssertionError, ValueError) as error:
             raise CorruptStreamError("the coded words are invalid; the stream is damaged") from error
         ordered *= stride
-        ordered -= np.repeat(alphabets.halves[[own[0] for own in groups]], [last - first for _, first, last in groups])
+        ordered -= _halves(groups, alphabets)
         for position, value in escapes:
             ordered[position] = value
         residuals = np.empty_like(ordered)
