@@ -81,10 +81,10 @@ def pruned(
 
 
 def one_loss(model: CodecModel, batch: Tensor, lossless: bool, rng: np.random.Generator) -> tuple[Tensor, int]:
-    """The mean loss of a batch, and its crops."""
+    """The mean loss of a batch, rate and distortion alone, and its crops."""
     if lossless and rng.random() < CONVERTED_SHARE:
         batch = converted(batch, any_conversion(rng))
-    return loss_of(model, batch.float(), lossless), len(batch)
+    return loss_of(model, batch.float(), lossless, foretelling=0.0), len(batch)
 
 
 def samples_of(name: str) -> float:

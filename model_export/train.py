@@ -117,8 +117,10 @@ FORETELLING_WEIGHT = 0.5
 foretell, drowns what it could learn at low ones."""
 
 
-def loss_of(model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0) -> Tensor:
-    """Loss of a batch, per pixel."""
+def loss_of(
+    model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0, foretelling: float = FORETELLING_WEIGHT
+) -> Tensor:
+    """Loss of a batch, per pixel; foretelling: weight of the dequantisers' own."""
     n, pixels = len(pictures), pictures[0, 0].numel()
     if lossless:
         code = torch.full((n,), float(LOSSLESS_POSITION), device=pictures.device)
@@ -127,7 +129,7 @@ def loss_of(model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0
     outcome, log2_step = model(pictures, code, finest=finest), log2_delta(code)
     distortion = RATE_DISTORTION * torch.exp2(-2 * log2_step) * outcome.squared_error
     cost = quality_weight(log2_step) * (outcome.bits + distortion) / pixels
-    return (cost + FORETELLING_WEIGHT * outcome.unforetold).mean()
+    return (cost + foretelling * outcome.unforetold).mean()
 
 
 def schedule(done: float, step: int) -> float:
