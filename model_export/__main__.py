@@ -16,7 +16,8 @@ from model_export.config import LARGE, TINY, ModelConfig
 from model_export.data import NoPicturesError, Picture, evenly, read_pictures
 from model_export.export import Provenance, export, golden_picture
 from model_export.prune import SIDE, pruned
-from model_export.train import PARTS, TrainSettings, train
+from model_export.train import train
+from model_export.train_settings import PARTS, TrainSettings
 from model_export.validate import compare
 from model_export.verify import verify_bijection
 from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_export.data import Picture, any_conversion, batches, converted
+from model_export.data import Picture, batches
 from model_export.integers import ByteLayer, ExactConv, ExactSum
+from model_export.loss import loss_of, lossless_batch
 from model_export.model import CodecModel
 from model_export.silent import BLOCK, Hidden, Layer, compacted, hidden_layers, rows_of, watch
-from model_export.train import CONVERTED_SHARE, loss_of
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ def pruned(
 
 def one_loss(model: CodecModel, batch: Tensor, lossless: bool, rng: np.random.Generator) -> tuple[Tensor, int]:
     """The mean loss of a batch, rate and distortion alone, and its crops."""
-    if lossless and rng.random() < CONVERTED_SHARE:
-        batch = converted(batch, any_conversion(rng))
+    if lossless:
+        batch = lossless_batch(batch, rng)
     return loss_of(model, batch.float(), lossless, foretelling=0.0), len(batch)
 
 

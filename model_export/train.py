@@ -1,7 +1,5 @@
 """Pictures -> a trained checkpoint: `python -m model_export train`.
 
-Each batch draws a quality per sample, from the whole range, and now and then the whole batch is lossless. The loss
-is R + (6 / ln 2) / step^2 * D, weighted so that every quality counts by its relative, not its absolute, rate.
 A run is a time budget; it can be stopped and resumed from its one checkpoint file at any moment. Several processes can
 share it (`parallel`).
 """
@@ -14,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,113 +20,22 @@ from torch import Tensor, nn
 
 from model_export.checkpoint import Progress, begin_from, made, resume, save_checkpoint
 from model_export.config import ModelConfig
-from model_export.data import (
-    Picture,
-    Workshop,
-    any_conversion,
-    batches,
-    converted,
-    evenly,
-    read_pictures,
-    synthetic_pictures,
-)
+from model_export.data import Picture, Workshop, batches, evenly, read_pictures, synthetic_pictures
+from model_export.loss import loss_of, lossless_batch
 from model_export.metrics import Curve, bd_rate
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 from model_export.parallel import Team
-from model_export.quantiser import LOSSLESS_POSITION, RATE_DISTORTION, log2_delta, spread
 from model_export.recorded import Recorded
 from model_export.replay import Replay
+from model_export.train_settings import FINEST, PARTS, TrainSettings
 from model_export.validate import jpeg2000_curve, validate, watched_of
 from model_export.wake import wake
-from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "all": ("",),
-    "prior": (".priors.",),
-    "dequantiser": (".dequantiser.",),
-    "offsets": tuple(f".{i}.dequantiser.{own}." for i in range(1, len(PRIORS)) for own in ("refiner", "last")),
-    "coarser": tuple(f".priors.{index}." for index in range(1, len(PRIORS))),
-} | {name: (f".priors.{index}.",) for index, name in enumerate(PRIORS)}
-"""Parts of a model that can be trained alone, and what occurs in the names of their parameters."""
-FINEST = {name: index for index, name in enumerate(PRIORS)} | {"coarser": 1}
-"""Finest level that is coded while a part is trained; validation then says nothing about finer ones either."""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train.
-
-    Attributes:
-        minutes: Time budget of the whole schedule.
-        batch: Crops in a step.
-        side: Side of a crop in pixels, a multiple of 2**(levels + 1).
-        wide_share: Share of steps whose crops are twice as wide and a quarter as many.
-        rate: Muon's step at the start.
-        lossless_share: Share of batches that are lossless.
-        part: What is trained: `all`; the `prior` without flow and steps; of it the `coarse`, the `middle` or the `fine`
-            part, `coarser`, which is all but the fine one, or the `dequantiser`; or what makes the `offsets` of all
-            levels but the finest and nothing else.
-        exact: Fine-tune with integer weights and activations.
-        mixed: Run the prior's convolutions in bfloat16; not with `exact`.
-        wake: Begin channels anew that never fire, when a run starts.
-        seed: Of crops, qualities and noise.
-        threads: CPU threads.
-        workers: Processes that cut crops; 0: they are cut between steps.
-        device: `cpu` or `cuda`.
-        report_s: Seconds between reports and checkpoints.
-        max_steps: Stop after this many steps (tests); 0: no limit.
-    """
-
-    minutes: float = 60.0
-    batch: int = 8
-    side: int = 128
-    wide_share: float = 0.0
-    rate: float = 0.02
-    lossless_share: float = 0.2
-    part: str = "all"
-    exact: bool = False
-    mixed: bool = False
-    wake: bool = False
-    seed: int = 0
-    threads: int = 1
-    workers: int = 0
-    device: str = "cpu"
-    report_s: float = 180.0
-    max_steps: int = 0
-
-
-def quality_weight(log2_step: Tensor) -> Tensor:
-    """Weight of a sample by its step: one over the rate photographs need there, and a fifth of a bit."""
-    x = log2_step - 2.0
-    return 1.0 / (0.2 + torch.exp2(1.61 - 0.685 * x - 0.067 * x * x))
-
-
 WAKE_PICTURES = 64
 """How many pictures tell which channels never fire."""
-LOSSLESS_WEIGHT = 0.2
-CONVERTED_SHARE = 0.5
-"""Share of lossless batches of luma and chroma (`service.codec.forms`)."""
-FORETELLING_WEIGHT = 0.5
-"""Of the dequantiser's own loss. In rate and distortion alone, the noise of high qualities, where there is little to
-foretell, drowns what it could learn at low ones."""
-
-
-def loss_of(
-    model: CodecModel, pictures: Tensor, lossless: bool, finest: int = 0, foretelling: float = FORETELLING_WEIGHT
-) -> Tensor:
-    """Loss of a batch, per pixel; foretelling: weight of the dequantisers' own."""
-    n, pixels = len(pictures), pictures[0, 0].numel()
-    if lossless:
-        code = torch.full((n,), float(LOSSLESS_POSITION), device=pictures.device)
-        return LOSSLESS_WEIGHT * model(pictures, code, True, finest).bits.mean() / pixels
-    code = spread(n, pictures.device)
-    outcome, log2_step = model(pictures, code, finest=finest), log2_delta(code)
-    distortion = RATE_DISTORTION * torch.exp2(-2 * log2_step) * outcome.squared_error
-    cost = quality_weight(log2_step) * (outcome.bits + distortion) / pixels
-    return (cost + foretelling * outcome.unforetold).mean()
 
 
 def schedule(done: float, step: int) -> float:
@@ -263,8 +169,8 @@ def learning(
 
     def learn() -> Tensor:
         batch, lossless = next(source), rng.random() < settings.lossless_share
-        if lossless and rng.random() < CONVERTED_SHARE:
-            batch = converted(batch, any_conversion(rng))
+        if lossless:
+            batch = lossless_batch(batch, rng)
         batch = batch.to(settings.device).float()
         return recorded(batch, lossless) if recorded else backward(loss_here(batch, lossless))
 

@@ -8,7 +8,8 @@ import torch
 from model_export.config import TINY
 from model_export.integers import ByteLayer
 from model_export.model import CodecModel
-from model_export.train import TrainSettings, train
+from model_export.train import train
+from model_export.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(minutes=60, batch=2, side=128, max_steps=6, report_s=1e9)
 

@@ -16,9 +16,10 @@ from model_export.checkpoint import MixError, load_average, mix, save_compact
 from model_export.config import TINY
 from model_export.data import synthetic_pictures, to_tensor
 from model_export.export import Provenance, export
+from model_export.loss import loss_of
 from model_export.prune import owners_of, prune, pruned, told, zeroed
 from model_export.silent import hidden_layers
-from model_export.train import loss_of, train
+from model_export.train import train
 from tests.model_export.conftest import SETTINGS, firing
 
 LAYER = "priors.0.trunk.rest.0"
