@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("source", type=Path)
     p.add_argument("target", type=Path)
     p.add_argument("--data", type=Path, nargs="+", required=True, help="folders and tar files")
+    p.add_argument("--name", help="of the smaller model; none: as before")
     p.add_argument("--share", type=float, default=0.5, help="of the time with all channels, of what can be left out")
     p.add_argument("--rounds", type=int, default=6)
     p.add_argument("--batches", type=int, default=50, help="of crops, in each round")
@@ -106,6 +107,7 @@ def run_prune(options: argparse.Namespace) -> None:
     model, progress = load_average(options.source)
     model.mixed = options.mixed
     pictures = read_pictures(options.data, SIDE)
+    model.config = replace(model.config, name=options.name or model.config.name)
     save_average(
         options.target, pruned(model.train(), pictures, options.share, options.rounds, options.batches), progress
     )

@@ -65,12 +65,12 @@ def made(config: ModelConfig, origin: Path | None) -> CodecModel:
     """A new model for weights of a checkpoint, as large as that if channels are left out there.
 
     Raises:
-        MixError: Channels are left out, and the model asked for is another.
+        MixError: Channels are left out, and the model asked for has another name.
     """
     state = torch.load(origin, map_location="cpu", weights_only=True) if origin else {}
     if not state.get("kept"):
         return CodecModel(config)
-    if ModelConfig.from_dict(state["config"]) != config:
+    if state["config"]["name"] != config.name:
         raise MixError(f"{origin} has channels left out; another size starts from a checkpoint that has them all")
     return sized(state)
 

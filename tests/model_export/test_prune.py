@@ -132,7 +132,7 @@ def test_a_pruned_checkpoint_is_trained_mixed_and_exported(checkpoint, tmp_path)
     assert all(torch.equal(mixed.kept[name], own) for name, own in model.kept.items())
     with pytest.raises(MixError):
         mix(checkpoint, run, tmp_path / "none.pt", 0.5)
-    larger = dataclasses.replace(TINY, coupling_channels=12)
+    larger = dataclasses.replace(TINY, name="larger")
     with pytest.raises(MixError, match="left out"):
         train(larger, SETTINGS, [], [], tmp_path / "larger.pt", start=smaller)
     artifact = export(mixed, tmp_path / "models", [], Provenance("", [], 0, 0.0), 1)
