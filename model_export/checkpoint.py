@@ -115,9 +115,9 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
         MixError: The two are of different sizes, or there are no last weights.
     """
     begin, end = (torch.load(path, map_location="cpu", weights_only=True) for path in (start, run))
-    if begin["config"] != end["config"] or any(
-        begin["average"][name].shape != weight.shape for name, weight in end["average"].items()
-    ):
+    left = [state.get("kept") or {} for state in (begin, end)]
+    alike = left[0].keys() == left[1].keys() and all(torch.equal(own, left[1][name]) for name, own in left[0].items())
+    if begin["config"] != end["config"] or not alike:
         raise MixError(f"{start} and {run} are models of different sizes")
     if last and "model" not in end:
         raise MixError(f"{run} is compact: it has averaged weights only")
