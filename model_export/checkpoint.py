@@ -27,8 +27,8 @@ from model_export.silent import cut
 log = logging.getLogger(__name__)
 
 
-SIZE = ("config", "kept")
-"""What says how large a model is; older checkpoints have no channels left out, and so the first alone."""
+BESIDES = ("config", "kept", "progress")
+"""What a checkpoint has besides weights: sizes, channels that are left of them (older ones have all), and progress."""
 
 
 @dataclass
@@ -85,16 +85,20 @@ def load_average(path: Path) -> tuple[CodecModel, Progress]:
 
 def save_average(path: Path, model: CodecModel, progress: Progress) -> None:
     """Write weights alone, in float32."""
-    size = {"config": model.config.as_dict(), "kept": model.kept}
-    torch.save({**size, "average": model.state_dict(), "progress": vars(progress)}, path)
+    state = {"config": model.config.as_dict(), "kept": model.kept, "progress": vars(progress)}
+    _save_weights(path, state, model.state_dict())
+
+
+def _save_weights(path: Path, state: dict[str, Any], average: dict[str, Tensor]) -> None:
+    """Write weights alone, with what a checkpoint has besides."""
+    torch.save({name: state[name] for name in BESIDES if name in state} | {"average": average}, path)
 
 
 def save_compact(source: Path, target: Path) -> None:
     """Keep only the averaged weights, in float16: a few MB that a later run can start from."""
     state = torch.load(source, map_location="cpu", weights_only=True)
     average = {name: value.half() for name, value in state["average"].items()}
-    size = {name: state[name] for name in SIZE if name in state}
-    torch.save({**size, "average": average, "progress": state["progress"]}, target)
+    _save_weights(target, state, average)
 
 
 class MixError(ValueError):
@@ -125,8 +129,7 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
     mixed = {
         name: torch.lerp(begin["average"][name].float(), weight.float(), share) for name, weight in weights.items()
     }
-    size = {name: end[name] for name in SIZE if name in end}
-    torch.save({**size, "average": mixed, "progress": end["progress"]}, target)
+    _save_weights(target, end, mixed)
 
 
 def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) -> Progress:

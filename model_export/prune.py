@@ -112,10 +112,10 @@ def time_of(hidden: Hidden, owners: dict[ExactConv, tuple[str, Layer]], count: C
     total = 1.0 + samples * (FLOAT * own + SUMMED if isinstance(hidden.layer, ExactSum) else own)
     for reader, _ in hidden.readers:
         name, layer = owners[reader]
-        told = count(reader.weight, 0) * reader.kernel**2
+        products = count(reader.weight, 0) * reader.kernel**2
         # A carry is computed at the coarser level's samples.
         at = samples if isinstance(layer, ExactSum) and reader not in layer.terms else samples_of(name)
-        total += at * (FLOAT * told + READ if isinstance(layer, ExactSum) else told)
+        total += at * (FLOAT * products + READ if isinstance(layer, ExactSum) else products)
     return total
 
 
@@ -210,10 +210,10 @@ def zero(hidden: Hidden, channels: Tensor, usual: Tensor, owners: dict[ExactConv
     for _, _, bias in hidden.biases:
         bias[..., channels] = 0
     for reader, first in hidden.readers:
-        told = torch.einsum("oikl,i->o", reader.weight[:, first + channels], usual)
+        missing = torch.einsum("oikl,i->o", reader.weight[:, first + channels], usual)
         reader.weight[:, first + channels] = 0
         _, layer = owners[reader]
         if isinstance(layer, ByteLayer):
-            layer.bias.add_(told)
+            layer.bias.add_(missing)
         else:
-            layer.table.common.add_(told.view(len(layer.table.common), -1).mean(1))
+            layer.table.common.add_(missing.view(len(layer.table.common), -1).mean(1))
