@@ -20,7 +20,7 @@ from model_export.train import train
 from model_export.train_settings import PARTS, TrainSettings
 from model_export.validate import compare
 from model_export.verify import verify_bijection
-from service.codec.artifact import SHIPPED, RuntimeOptions, shipped_models
+from service.codec.artifact import PRIORS, SHIPPED, RuntimeOptions, shipped_models
 from service.codec.errors import BijouError
 from service.codec.golden import golden_check, write_golden
 
@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, nargs="+", required=True, help="folders and tar files")
     p.add_argument("--name", help="of the smaller model; none: as before")
     p.add_argument("--share", type=float, default=0.5, help="of the time with all channels, of what can be left out")
+    p.add_argument("--sets", nargs="+", default=PRIORS, choices=PRIORS, help="of priors that they are left out of")
     p.add_argument("--rounds", type=int, default=6)
     p.add_argument("--batches", type=int, default=50, help="of crops, in each round")
     p.add_argument("--mixed", action="store_true", help="as in train")
@@ -108,9 +109,8 @@ def run_prune(options: argparse.Namespace) -> None:
     model.mixed = options.mixed
     pictures = read_pictures(options.data, SIDE)
     model.config = replace(model.config, name=options.name or model.config.name)
-    save_average(
-        options.target, pruned(model.train(), pictures, options.share, options.rounds, options.batches), progress
-    )
+    model = pruned(model.train(), pictures, options.share, options.rounds, options.batches, sets=options.sets)
+    save_average(options.target, model, progress)
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -213,9 +213,9 @@ def _heads_back(
     summed = {place: g.total(*parts) for place, parts in zip(PHASES, by_phase, strict=True)}
     cells = g.cat(*(summed[place] for place in CELL))
     return (
-        cells_apart(g, g.total(*by_luma), like, LUMA_PLANES),
-        cells_apart(g, g.total(*by_all), like, PLANES),
-        cells_apart(g, cells, like, prior.trunk.width),
+        g.turned_back(cells_apart(g, g.total(*by_luma), like, LUMA_PLANES)),
+        g.turned_back(cells_apart(g, g.total(*by_all), like, PLANES)),
+        g.turned_back(cells_apart(g, cells, like, prior.trunk.width)),
     )
 
 

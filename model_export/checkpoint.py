@@ -23,6 +23,7 @@ from model_export.config import ModelConfig
 from model_export.model import CodecModel
 from model_export.optimiser import Muon
 from model_export.silent import cut
+from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,21 @@ def save_checkpoint(path: Path, model: CodecModel, average: CodecModel, optimise
     partial.replace(path)
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint as it was written, but older ones with a set of priors for each that there is now.
+
+    The coarsest levels once shared theirs with the one above them.
+    """
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    coarse, coarsest = (f"priors.{PRIORS.index(name)}." for name in ("coarse", "coarsest"))
+    if not any(name.startswith(coarsest) for name in state["average"]):
+        for part in ("average", "model", "kept"):
+            own = state.get(part) or {}
+            own |= {coarsest + name[len(coarse) :]: value for name, value in own.items() if name.startswith(coarse)}
+        state["config"]["coarsest"] = state["config"]["coarse"]
+    return state
+
+
 def sized(state: dict[str, Any]) -> CodecModel:
     """A new model as large as that of a checkpoint, channels left out as there."""
     model = CodecModel(ModelConfig.from_dict(state["config"]))
@@ -67,7 +83,7 @@ def made(config: ModelConfig, origin: Path | None) -> CodecModel:
     Raises:
         MixError: Channels are left out, and the model asked for has another name.
     """
-    state = torch.load(origin, map_location="cpu", weights_only=True) if origin else {}
+    state = read_state(origin) if origin else {}
     if not state.get("kept"):
         return CodecModel(config)
     if state["config"]["name"] != config.name:
@@ -77,7 +93,7 @@ def made(config: ModelConfig, origin: Path | None) -> CodecModel:
 
 def load_average(path: Path) -> tuple[CodecModel, Progress]:
     """The averaged model of a checkpoint, full or compact."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(path)
     model = sized(state)
     model.load_state_dict({name: value.float() for name, value in state["average"].items()})
     return model.eval(), Progress(**state["progress"])
@@ -96,7 +112,7 @@ def _save_weights(path: Path, state: dict[str, Any], average: dict[str, Tensor])
 
 def save_compact(source: Path, target: Path) -> None:
     """Keep only the averaged weights, in float16: a few MB that a later run can start from."""
-    state = torch.load(source, map_location="cpu", weights_only=True)
+    state = read_state(source)
     average = {name: value.half() for name, value in state["average"].items()}
     _save_weights(target, state, average)
 
@@ -118,7 +134,7 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
     Raises:
         MixError: The two are of different sizes, or there are no last weights.
     """
-    begin, end = (torch.load(path, map_location="cpu", weights_only=True) for path in (start, run))
+    begin, end = (read_state(path) for path in (start, run))
     left = [state.get("kept") or {} for state in (begin, end)]
     alike = left[0].keys() == left[1].keys() and all(torch.equal(own, left[1][name]) for name, own in left[0].items())
     if begin["config"] != end["config"] or not alike:
@@ -134,7 +150,7 @@ def mix(start: Path, run: Path, target: Path, share: float, last: bool = False) 
 
 def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) -> Progress:
     """Continue a full checkpoint."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(path)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
     optimiser.load_state_dict(state["optimiser"])
@@ -143,7 +159,7 @@ def resume(path: Path, model: CodecModel, average: CodecModel, optimiser: Muon) 
 
 def begin_from(path: Path, model: CodecModel, average: CodecModel) -> Progress:
     """Start a new schedule from the averaged weights of a checkpoint, full or compact, of this or a smaller size."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(path)
     weights, given = model.state_dict(), state["average"]
     smaller = ModelConfig.from_dict(state["config"])
     anew = [

@@ -41,8 +41,9 @@ class ModelConfig:
         coupling_channels: Hidden width of the coupling net.
         fine: The finest level's prior.
         middle: That of the next level.
-        coarse: That of all coarser levels. Together they have a twelfth of the finest's coefficients, and at low rates
-            four fifths of the bits, so this is where width is cheapest.
+        coarse: That of the level after it.
+        coarsest: That of all coarser levels. Together with the coarse one they have a twelfth of the finest's
+            coefficients, and at low rates four fifths of the bits, so this is where width is cheapest.
     """
 
     name: str = "bijou-1"
@@ -51,6 +52,7 @@ class ModelConfig:
     fine: PriorSize = field(default=PriorSize(64, 4, 64, 64, 2))
     middle: PriorSize = field(default=PriorSize(128, 6, 128, 128, 2, 96, 2))
     coarse: PriorSize = field(default=PriorSize(160, 6, 160, 160, 2, 96, 2))
+    coarsest: PriorSize = field(default=PriorSize(160, 6, 160, 160, 2, 96, 2))
 
     @property
     def priors(self) -> list[PriorSize]:
@@ -77,6 +79,7 @@ LARGE = ModelConfig(
     fine=PriorSize(112, 5, 112, 112, 2),
     middle=PriorSize(192, 8, 192, 192, 2, 128, 2),
     coarse=PriorSize(208, 8, 208, 208, 2, 128, 2),
+    coarsest=PriorSize(208, 8, 208, 208, 2, 128, 2),
 )
 """Nearly three times the arithmetic, for a GPU to train. What is shipped under this name has bijou-1's sizes, fewer of
 whose channels are left out (`prune`): so far it is better than any that has these."""
@@ -87,5 +90,6 @@ TINY = ModelConfig(
     fine=PriorSize(8, 1, 8, 8, 1),
     middle=PriorSize(12, 2, 8, 8, 1, 8, 1),
     coarse=PriorSize(16, 1, 8, 12, 1, 8, 1),
+    coarsest=PriorSize(12, 1, 8, 8, 1, 8, 1),
 )
 """A model small enough for tests."""

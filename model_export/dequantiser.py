@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from model_export.byte_sum import ByteSum
 from model_export.config import PriorSize
 from model_export.integers import (
     BYTE_BITS,
@@ -37,8 +38,8 @@ class Reader(Exactable):
 
     def __init__(self, inputs: int, width: int, layers: int, levels: int) -> None:
         super().__init__()
-        self.first = ExactSum(
-            [ExactConv(inputs, width, 1, bits=BYTE_BITS), ExactConv(PLANES, width, 3)],
+        self.first = ByteSum(
+            [ExactConv(inputs, width, 1, bits=BYTE_BITS), ExactConv(PLANES, width, 3, bits=BYTE_BITS)],
             ConditionTable(levels, KNOTS, width),
         )
         self.rest = nn.ModuleList(ByteLayer(width, width) for _ in range(layers))

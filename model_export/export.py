@@ -21,6 +21,7 @@ from model_export.counting import counted
 from model_export.data import Picture, synthetic_pictures
 from model_export.model import CodecModel
 from model_export.onnx_graphs import graphs_of
+from model_export.rounding import rounded
 from model_export.silent import compacted, fired
 from model_export.tables import (
     Fits,
@@ -37,7 +38,7 @@ from service.codec.golden import golden_check, write_golden
 
 log = logging.getLogger(__name__)
 
-NOISE_PICTURES = 12
+NOISE_PICTURES, ROUNDING_PICTURES = 12, 48
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def export(
     Args:
         model: With trained float weights.
         models: Folder of models; the artifact gets a folder named by its id.
-        pictures: Training pictures the tables are fitted on; none: the logistic tables are kept.
+        pictures: Training pictures the tables are fitted on and weights are rounded by; none: the logistic tables are
+            kept, and weights are rounded to the nearest.
         provenance: For the manifest.
         threads: CPU threads; tables are counted by as many processes.
 
@@ -111,6 +113,9 @@ def export(
         model = compacted(model, channels)
         silent = sum(int((~own).sum()) for own in channels.values())
         log.info("%d of %d channels never fired", silent, sum(len(own) for own in channels.values()))
+        model.set_exact(False)
+        model = rounded(model, pictures[:ROUNDING_PICTURES])
+        model.set_exact(True)
     options = RuntimeOptions(device="cpu", threads=threads)
     bounds = prove_bounds(model)
     log.info("bounds proven, the largest is %d of %d", max(bounds.values()), 2**24)

@@ -2,8 +2,9 @@
 
 Written with onnx.helper rather than traced, so that every node is one the design allows: Conv and MatMul with
 dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split, Cast, Quantize-
-and DequantizeLinear by powers of two. Shape and Gather-like nodes only move data. Weights carry their power-of-two
-scale, so that a convolution's output needs no rescaling before it is clipped and rounded.
+and DequantizeLinear by powers of two; and where a processor has 8-bit kernels ONNX Runtime's own QLinearConv with
+channels last. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so that a
+convolution's output needs no rescaling before it is clipped and rounded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from model_export.byte_sum import ByteSum
 from model_export.integers import (
     ACTIVATION_BITS,
     BYTE_BITS,
@@ -31,6 +33,8 @@ from model_export.integers import (
 from service.codec.prior import PLANES, PLANES_READ
 
 OPSET, IR_VERSION = 17, 8
+RUNTIME = "com.microsoft"
+"""ONNX Runtime's own operations."""
 FINEST_UNIT = 40
 """Kernels are multiples of 2**-FINEST_UNIT."""
 Array = NDArray[np.generic]
@@ -42,7 +46,7 @@ class Graph:
     Args:
         name: Of the graph.
         bits: Activations and sums are held in units of 2**-bits, as whole numbers.
-        byte_kernels: Whether layers of bytes become QLinearConv.
+        byte_kernels: Whether layers of bytes become QLinearConv; such layers have their channels last.
     """
 
     def __init__(self, name: str, bits: int = ACTIVATION_BITS, byte_kernels: bool = False) -> None:
@@ -112,7 +116,7 @@ class Graph:
     def model(self) -> onnx.ModelProto:
         """The checked ONNX model."""
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(RUNTIME, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bijou")
         onnx.checker.check_model(model, full_check=True)
         return model
@@ -121,6 +125,12 @@ class Graph:
         """Conditional bias: [N, C, 1, 1]."""
         value = self.add("MatMul", condition, self.constant(table.table() * 2.0**self.bits))
         return self.planes(self.grid(value, ConditionTable.TABLE_BITS - self.bits))
+
+    def bias(self, layer: ExactSum, condition: str) -> str:
+        """Conditional bias of a sum: [N, C, 1, 1]."""
+        if not isinstance(layer, ByteSum):
+            return self.table(layer.table, condition)
+        return self.planes(self.add("MatMul", condition, self.constant(layer.rows() * 2.0**self.bits)))
 
     def conv(self, conv: ExactConv, weight: Tensor, x: str, pads: list[int] | None = None) -> str:
         """Convolution of whole numbers; pads: top, left, bottom, right. Planes of known bins come with spare ones."""
@@ -159,7 +169,15 @@ class Graph:
         each = enumerate(zip(layer.terms, weights or layer.integer_weights(), inputs, strict=True))
         parts = [self.conv(conv, weight, x, pads[index] if pads else None) for index, (conv, weight, x) in each]
         # The bias last: two convolutions of one size are then added up in place.
-        return functools.reduce(lambda a, b: self.add("Add", a, b), [*parts, self.table(layer.table, condition)])
+        return functools.reduce(lambda a, b: self.add("Add", a, b), [*parts, self.bias(layer, condition)])
+
+    def product(self, layer: ExactSum, x: str) -> str:
+        """An ExactSum of 1x1 convolutions of bytes that are joined, channels last, without its bias."""
+        weights = layer.integer_weights()
+        kernels = [self.kernel(w * 2.0 ** (self.bits - c.bits)) for w, c in zip(weights, layer.terms, strict=True)]
+        kernel = self.cat(*kernels) if len(kernels) > 1 else kernels[0]
+        matrix = self.add("Transpose", self.add("Squeeze", kernel, self.constant([2, 3])), perm=[1, 0])
+        return self.add("MatMul", self.widened(x), matrix)
 
     def activation(self, x: str) -> str:
         """Clipped ReLU, rounded: whole numbers 0 ... ACTIVATION_LIMIT."""
@@ -182,24 +200,44 @@ class Graph:
         return self.add("Cast", x, to=TensorProto.FLOAT)
 
     def layer(self, layer: ByteLayer, x: str) -> str:
-        """A ByteLayer: bytes -> bytes."""
+        """A ByteLayer: bytes -> bytes, with channels last if it is one operation."""
         weight, bias = layer.integer_parts()
         if not self.byte_kernels:
             units = bias[:, None, None] * 2.0**BYTE_BITS
             return self.byte(self.add("Add", self.conv(layer.conv, weight, self.widened(x)), self.constant(units)))
-        scale = torch.exp2(layer.shifts())
+        shifts = layer.shifts()
+        scale = torch.exp2(shifts)
         kernel = weight * scale.view(-1, 1, 1, 1)
-        return self.byte_conv(x, kernel, 1 / scale, bias * scale * 2.0**BYTE_BITS, layer.conv.kernel // 2)
+        return self.byte_conv(x, kernel, bias * scale * 2.0**BYTE_BITS, shifts, [layer.conv.kernel // 2] * 4)
 
-    def byte_conv(self, x: str, kernel: Array | Tensor, scale: Array | Tensor, bias: Array | Tensor, side: int) -> str:
-        """Bytes -> sums of products with a whole kernel and bias, times scale, rounded half to even: bytes.
+    def byte_conv(
+        self,
+        x: str,
+        kernel: Array | Tensor,
+        bias: Array | Tensor,
+        shifts: Array | Tensor,
+        pads: list[int],
+        stride: int = 1,
+        zero: int = 0,
+    ) -> str:
+        """Bytes, [N, H, W, C] -> sums of products with a whole kernel and bias, over 2**shifts, half to even: bytes.
 
-        scale and bias: of each channel; side: samples of padding on each.
+        Args:
+            x: What is read, less `zero`.
+            kernel: [out, in, K, K]; kernels of whole fours of channels are up to twice as fast.
+            bias: Of each output channel, as are shifts.
+            shifts: See above.
+            pads: Samples of nothing: top, left, bottom, right.
+            stride: Of both axes.
+            zero: See x.
         """
-        one, nothing, nothings = self.constant(1.0), self.constant(0.0, np.uint8), self.constant(0 * scale, np.int8)
-        whole, scales, offset = self.constant(kernel, np.int8), self.constant(scale), self.constant(bias, np.int32)
-        inputs = (x, one, nothing, whole, scales, nothings, one, nothing, offset)
-        return self.add("QLinearConv", *inputs, pads=[side] * 4)
+        one, nothing = self.constant(1.0), self.constant(0.0, np.uint8)
+        scales = self.constant(2.0 ** -np.asarray(shifts, np.float64))
+        inputs = [x, one, self.constant(float(zero), np.uint8)]
+        inputs += [self.constant(kernel, np.int8), scales, self.constant(0 * np.asarray(shifts), np.int8)]
+        inputs += [one, nothing, self.constant(bias, np.int32)]
+        attributes = {"pads": pads, "strides": [stride] * 2, "channels_last": 1, "domain": RUNTIME}
+        return self.add("QLinearConv", *inputs, **attributes)
 
     def read(self, x: str, scale: str) -> str:
         """Lattice values -> signed activations."""

@@ -232,11 +232,16 @@ class ExactSum(Exactable):
             bits = torch.stack([conv.shifts(total) + conv.bits for conv in self.terms]).amax(0)
             return math.ceil((value * torch.exp2(bits.clamp_min(ConditionTable.TABLE_BITS))).max().item())
 
+    def bias(self, condition: Tensor) -> Tensor:
+        """condition [N, levels * knots] -> [N, outputs, 1, 1]."""
+        result: Tensor = self.table(condition)
+        return result
+
     def forward(self, inputs: list[Tensor], condition: Tensor) -> Tensor:
         """Add everything up. In exact mode inputs lie on the activation grid."""
         weights: Sequence[Tensor | None] = self.integer_weights() if self.exact else [None] * len(self.convs)
         terms = [conv(x, weight) for conv, x, weight in zip(self.convs, inputs, weights, strict=True)]
-        result = self.table(condition).to(terms[0].dtype)  # in mixed precision nothing is promoted and narrowed again
+        result = self.bias(condition).to(terms[0].dtype)  # in mixed precision nothing is promoted and narrowed again
         for term in terms:
             result = term + result
         return result

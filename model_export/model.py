@@ -33,7 +33,7 @@ from model_export.quantiser import (
     selected,
     synthesis_norms,
 )
-from service.codec.artifact import PRIORS, prior_of_level
+from service.codec.artifact import PRIORS, levels_served, prior_of_level
 from service.codec.prior import codes_chroma
 
 TAPS_KEPT = 0.01
@@ -124,7 +124,8 @@ class CodecModel(Exactable):
         self._kernels: tuple[Tensor, Tensor] | None = None
         self._stamp: tuple[torch.device, int] | None = None
         self.priors = nn.ModuleList(
-            Prior(size, config.levels, config.parent(level)) for level, size in enumerate(config.priors)
+            Prior(size, config.levels, config.parent(level), levels_served(level, config.levels))
+            for level, size in enumerate(config.priors)
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs miss this form
 

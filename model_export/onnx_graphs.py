@@ -42,9 +42,9 @@ def byte_trial() -> onnx.ModelProto:
     """A layer of bytes whose products of neighbours overflow 16 bits: x -> y; see service.codec.kernels."""
     g = Graph(BYTE_TRIAL)
     x = g.input("x", ["N", kernels.CHANNELS, "H", "W"], TensorProto.UINT8)
-    scale = np.full(kernels.CHANNELS, 2.0**-kernels.SHIFT)
-    y = g.byte_conv(x, kernels.weights(), scale, kernels.biases(), 0)
-    g.output(y, "y", ["N", kernels.CHANNELS, "h", "w"], TensorProto.UINT8)
+    shifts = np.full(kernels.CHANNELS, kernels.SHIFT)
+    y = g.byte_conv(g.turned(x), kernels.weights(), kernels.biases(), shifts, [0] * 4)
+    g.output(g.turned_back(y), "y", ["N", kernels.CHANNELS, "h", "w"], TensorProto.UINT8)
     return g.model()
 
 
@@ -56,10 +56,11 @@ def graphs_of(model: CodecModel) -> dict[str, onnx.ModelProto]:
     for level in range(len(PRIORS)):
         prior = model.prior(level)
         trunk, *heads, dequantiser, adjoint = (graph_of_level(name, level) for name in PRIOR_GRAPHS)
-        graphs |= {name: head_graph(name, head, length) for name, head in zip(heads, prior.heads, strict=True)}
         graphs[adjoint] = adjoint_graph(adjoint, prior, length, level > 0)
         for suffix in ("", BYTE_SUFFIX):
             byte = suffix == BYTE_SUFFIX
             graphs[trunk + suffix] = trunk_graph(trunk, prior.trunk, length, byte)
+            for number, (name, head) in enumerate(zip(heads, prior.heads, strict=True)):
+                graphs[name + suffix] = head_graph(name, head, number, length, byte)
             graphs[dequantiser + suffix] = dequantiser_graph(dequantiser, prior.dequantiser, length, level > 0, byte)
     return graphs

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_export.byte_sum import ByteSum
 from model_export.config import PriorSize
 from model_export.dequantiser import Dequantiser
 from model_export.integers import (
@@ -52,19 +53,22 @@ EDGE_SCALE = 0.5
 LOG2_E = 1.4426950408889634
 SMOOTHING = (1.0, 4.0, 6.0, 4.0, 1.0)
 LINEAR_BITS = 3
-"""Heads also read bins as they are, in units of 2**LINEAR_BITS, clipped to the activation range."""
+"""Heads also read bins as they are, in units of 2**LINEAR_BITS, clipped like all they read of bins."""
+PLANE_LIMIT = 127
+"""Largest |integer| of what is read of a bin, in units of bytes: a signed byte."""
+PLANE_TOP = PLANE_LIMIT / 2**BYTE_BITS
 
 
 def squash(bins: Tensor, exact: bool) -> Tensor:
     """sign * log2(1 + |bin|): how heads read bins; a table of integers in the codec."""
-    value = torch.sign(bins) * torch.log2(1 + bins.abs())
-    return torch.round(value * 2**ACTIVATION_BITS) / 2**ACTIVATION_BITS if exact else value
+    value = torch.sign(bins) * torch.log2(1 + bins.abs()).clamp_max(PLANE_TOP)
+    return torch.round(value * 2**BYTE_BITS) / 2**BYTE_BITS if exact else value
 
 
 def planes_of(bins: Tensor, exact: bool) -> Tensor:
     """Bins of one colour [N, C, H, W] -> 3 C planes: squashed, their size, linear."""
     squashed = squash(bins, exact)
-    return torch.cat([squashed, squashed.abs(), (bins * 2.0**-LINEAR_BITS).clamp(-TOP, TOP)], 1)
+    return torch.cat([squashed, squashed.abs(), (bins * 2.0**-LINEAR_BITS).clamp(-PLANE_TOP, PLANE_TOP)], 1)
 
 
 class Known:
@@ -72,7 +76,7 @@ class Known:
 
     Args:
         size: Number of samples, height and width of the level, both even.
-        exact: Whether values lie on the activation grid.
+        exact: Whether values lie on the grid of bytes.
         device: Where the planes live.
     """
 
@@ -181,10 +185,10 @@ class Head(Exactable):
         width = size.head_channels
         reads = [ExactConv(size.channels, width, 1, bits=BYTE_BITS)]
         if planes:
-            reads.append(ExactConv(planes, width, kernel, stride=2))
+            reads.append(ExactConv(planes, width, kernel, stride=2, bits=BYTE_BITS))
         self.bands = bands
-        self.first = ExactSum(reads, ConditionTable(levels, KNOTS, width))
-        self.second = ExactSum(
+        self.first = ByteSum(reads, ConditionTable(levels, KNOTS, width))
+        self.second = ByteSum(
             [ExactConv(width, width, 1, init="dirac", bits=BYTE_BITS)], ConditionTable(levels, KNOTS, width)
         )
         self.last = ExactSum(
@@ -221,15 +225,19 @@ class Prior(Exactable):
         size: Sizes.
         levels: Most levels of a picture.
         parent: Channels the coarser level hands on.
+        served: Levels it serves.
     """
 
-    def __init__(self, size: PriorSize, levels: int, parent: int) -> None:
+    def __init__(self, size: PriorSize, levels: int, parent: int, served: range) -> None:
         super().__init__()
         self.parent = parent
         self.trunk = Trunk(size, levels, parent)
         self.luma = nn.ModuleList(Head(size, levels, 3, phase, LUMA_PLANES if phase else 0, 5) for phase in range(4))
         self.chroma = nn.ModuleList(Head(size, levels, 6, phase, PLANES, 3) for phase in range(4))
         self.dequantiser = Dequantiser(size, levels)
+        for module in self.modules():
+            if isinstance(module, ByteSum):
+                module.served = slice(served.start * KNOTS, served.stop * KNOTS)
 
     @property
     def heads(self) -> list[Head]:

@@ -14,18 +14,20 @@ import copy
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from model_export.byte_sum import ByteSum
 from model_export.data import Picture, batches
 from model_export.integers import ByteLayer, ExactConv, ExactSum
 from model_export.loss import loss_of, lossless_batch
 from model_export.model import CodecModel
 from model_export.silent import BLOCK, Hidden, Layer, compacted, hidden_layers, rows_of, watch
+from service.codec.artifact import PRIORS
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +35,11 @@ BATCH, SIDE, WIDE_SHARE = 12, 128, 0.4
 """Crops that tell: how many at once, their side, share of batches of wide ones; one batch in three is lossless."""
 FLOAT = 3.5
 """What a multiplication of floats takes, in those of bytes."""
-SUMMED, READ = 700.0, 370.0
-"""What a channel takes besides at each sample, where floats are added up and where they are read, likewise.
+SUMMED, READ, CARRIED = 700.0, 90.0, 370.0
+"""What a channel takes besides at each sample, where floats are added up, where bytes are read by a layer of floats,
+and where they are read by a coarser level's at once, likewise.
 
-All three measured with ONNX Runtime's kernels on a processor with VNNI, finest level, one thread."""
+All four measured with ONNX Runtime's kernels on a processor with VNNI, finest level, one thread."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,13 @@ Told = dict[str, Tells]
 
 
 def pruned(
-    model: CodecModel, pictures: list[Picture], share: float, rounds: int = 6, each: int = 50, seed: int = 0
+    model: CodecModel,
+    pictures: list[Picture],
+    share: float,
+    rounds: int = 6,
+    each: int = 50,
+    seed: int = 0,
+    sets: Sequence[str] = PRIORS,
 ) -> CodecModel:
     """A copy that takes a share of the time, as far as hidden layers go.
 
@@ -68,6 +77,7 @@ def pruned(
         rounds: After each, what is left tells anew.
         each: Batches of crops in a round.
         seed: Of crops, qualities and noise.
+        sets: Priors whose channels are up for choice, out of PRIORS.
     """
     result = copy.deepcopy(model)
     torch.manual_seed(seed)
@@ -75,7 +85,7 @@ def pruned(
     source = batches(pictures, SIDE, BATCH, rng, WIDE_SHARE)
     for number in range(rounds):
         losses = (functools.partial(one_loss, result, next(source), index % 3 == 2, rng) for index in range(each))
-        left = prune(result, told(result, losses), share ** ((number + 1) / rounds))
+        left = prune(result, told(result, losses), share ** ((number + 1) / rounds), sets)
         log.info("%.3f of the time left", left)
     return compacted(result, {own.name: ~zeroed(own) for own in hidden_layers(result)})
 
@@ -87,10 +97,14 @@ def one_loss(model: CodecModel, batch: Tensor, lossless: bool, rng: np.random.Ge
     return loss_of(model, batch.float(), lossless, foretelling=0.0), len(batch)
 
 
+def set_of(name: str) -> str:
+    """Which set of priors a layer is of."""
+    return PRIORS[int(name.split(".")[1])]
+
+
 def samples_of(name: str) -> float:
     """Samples a pixel that a layer is computed at."""
-    index = int(name.split(".")[1])
-    level = (1 / 4, 1 / 16, 1 / 48)[index]
+    level = (1 / 4, 1 / 16, 1 / 64, 1 / 192)[PRIORS.index(set_of(name))]
     return level / 4 if "luma" in name or "chroma" in name else level
 
 
@@ -108,15 +122,29 @@ def time_of(hidden: Hidden, owners: dict[ExactConv, tuple[str, Layer]], count: C
         count: How many outputs (0) or inputs (1) of a kernel are to be computed.
     """
     samples = samples_of(hidden.name)
-    own = sum(count(conv.weight, 1) * conv.kernel**2 for conv, _ in hidden.kernels)
-    total = 1.0 + samples * (FLOAT * own + SUMMED if isinstance(hidden.layer, ExactSum) else own)
+    own = sum(count(conv.weight, 1) * taps(conv, hidden.layer) for conv, _ in hidden.kernels)
+    total = 1.0 + samples * (FLOAT * own + SUMMED if of_floats(hidden.layer) else own)
     for reader, _ in hidden.readers:
         name, layer = owners[reader]
-        products = count(reader.weight, 0) * reader.kernel**2
-        # A carry is computed at the coarser level's samples.
-        at = samples if isinstance(layer, ExactSum) and reader not in layer.terms else samples_of(name)
-        total += at * (FLOAT * products + READ if isinstance(layer, ExactSum) else products)
+        products = count(reader.weight, 0) * taps(reader, layer)
+        if not of_floats(layer):
+            total += samples_of(name) * products
+        elif isinstance(layer, ExactSum) and reader in layer.terms:
+            total += samples_of(name) * (FLOAT * products + READ)
+        else:  # a carry is computed at the coarser level's samples
+            total += samples * (FLOAT * products + CARRIED)
     return total
+
+
+def of_floats(layer: Layer) -> bool:
+    """Whether a layer is computed with floats where there are 8-bit kernels."""
+    return isinstance(layer, ExactSum) and not isinstance(layer, ByteSum)
+
+
+def taps(conv: ExactConv, layer: Layer) -> int:
+    """Places that a convolution of a layer is computed at for each sample: where bins are joined, 3x3 at least."""
+    joined = isinstance(layer, ByteSum) and max(term.kernel for term in layer.terms) > 1
+    return max(conv.kernel, 3 if joined else 1) ** 2
 
 
 def zeroed(hidden: Hidden) -> Tensor:
@@ -176,15 +204,15 @@ def owners_of(model: CodecModel) -> dict[ExactConv, tuple[str, Layer]]:
 
 
 @torch.no_grad()
-def prune(model: CodecModel, tells: Told, share: float) -> float:
-    """Zero blocks of channels until a share of the time of hidden layers is left; gives what is left."""
+def prune(model: CodecModel, tells: Told, share: float, sets: Sequence[str] = PRIORS) -> float:
+    """Zero blocks of channels of some sets until a share of the time of hidden layers is left; gives what is left."""
     owners, blocks, whole, left = owners_of(model), [], 0.0, 0.0
     for hidden in hidden_layers(model):
         own, takes, before = tells[hidden.name].loss, time_of(hidden, owners, alive), zeroed(hidden)
         order = torch.argsort(own.masked_fill(before, -1.0), descending=True)[: int((~before).sum())]
         whole += time_of(hidden, owners, lambda weight, axis: weight.shape[axis]) * len(own)
         left += takes * len(order)
-        parts = order.split(BLOCK)[1 if hidden.needed else 0 :]
+        parts = order.split(BLOCK)[1 if hidden.needed else 0 :] if set_of(hidden.name) in sets else ()
         blocks += [
             (float(own[part].sum()) / (takes * len(part)), takes * len(part), hidden, part)
             for part in parts

@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import expit
 
 from model_export.flow.multilevel import dyadic
-from model_export.integers import ACTIVATION_BITS, ACTIVATION_LIMIT
+from model_export.integers import BYTE_BITS
 from model_export.model import CodecModel
-from model_export.prior import EDGE_SCALE, LINEAR_BITS, LOG2_SCALE_FIRST, LOG2_SCALE_STEP, SCALES
+from model_export.prior import EDGE_SCALE, LINEAR_BITS, LOG2_SCALE_FIRST, LOG2_SCALE_STEP, PLANE_LIMIT, SCALES
 from model_export.quantiser import (
     LAST_POSITION,
     LOG2_AT_LAST,
@@ -63,7 +63,7 @@ LOSSY_SETS = LOSSLESS_SET = len(SET_ENDS)
 SETS = LOSSLESS_SET + 1
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
-SQUASH_SIZE = 2**15
+SQUASH_SIZE = 256
 NOMINAL_NOISE = 0.3
 """Standard deviation of a latent value after rounding to pixels and back, in grey levels over the band's norm."""
 MARGIN, NARROWEST = 4.0, 9.0
@@ -237,9 +237,9 @@ def integer_tables(
     # Where a bin is narrow the encoder has less of a choice, so that a margin fits on both sides of a point.
     margins = MARGIN * noise * STEP_UNIT / steps
     reaches = 64 * np.maximum(OUTWARD, np.maximum(margins + MIDDLE, 2 * margins - 0.5))
-    sizes, units_of_activation = np.arange(SQUASH_SIZE), 2**ACTIVATION_BITS
-    squash = np.rint(units_of_activation * np.log2(1 + sizes))
-    linear = np.minimum(sizes * units_of_activation // 2**LINEAR_BITS, ACTIVATION_LIMIT)
+    sizes = np.arange(SQUASH_SIZE)
+    squash = np.minimum(np.rint(2**BYTE_BITS * np.log2(1 + sizes)), PLANE_LIMIT)
+    linear = np.minimum(sizes * 2**BYTE_BITS // 2**LINEAR_BITS, PLANE_LIMIT)
     gains, offsets = low_response(model)
     frequencies = fits.frequencies
     starts = np.cumsum([0] + [len(f) for f in frequencies])
@@ -264,7 +264,7 @@ def integer_tables(
         "low_scales": model.flow.scales[:, 0].numpy().astype(np.float32),
         "low_gains": gains,
         "low_offsets": offsets,
-        "squash": np.stack([squash, linear]).astype(np.float32),
+        "squash": np.stack([squash, linear]).astype(np.uint8),
         "knots": np.array(QUALITY_KNOTS, np.int64),
         "positions": np.maximum(positions_of_codes(), 0).astype(np.int32),
         "positions_per_knot": np.array(POSITIONS_PER_KNOT, np.int64),

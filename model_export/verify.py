@@ -24,13 +24,21 @@ from model_export.model import CodecModel
 from model_export.prior import LOG2_SCALE_FIRST, LOG2_SCALE_STEP, Known, Trunk, by_phase
 from service.codec import flow as flow_room
 from service.codec import lattice
+from service.codec.arrays import Bytes8
 from service.codec.artifact import Model
 from service.codec.clock import Clock
-from service.codec.prior import LUMA_PLANES, PLANES, PLANES_READ, condition_rows, select
+from service.codec.prior import (
+    LUMA_PLANES,
+    PHASES,
+    PLANE_ZERO,
+    condition_channels,
+    condition_rows,
+    select,
+    whole_fours,
+)
 from service.codec.quantise import STATE_LIMIT
 from service.codec.tile import analyse
 
-UNITS = 2.0**ACTIVATION_BITS
 BYTE_UNITS = 2.0**BYTE_BITS
 
 
@@ -107,7 +115,7 @@ def verify_bijection(artifact: Model) -> None:
 def verify_graphs(model: CodecModel, artifact: Model, seed: int = 0) -> None:
     """Every graph in ONNX Runtime = its torch layer in exact mode, to the bit; VerifyError names the first failure."""
     rng = np.random.default_rng(seed)
-    for level, code in ((0, 784), (0, 300), (0, None), (1, 37), (3, 500), (5, None)):
+    for level, code in ((0, 784), (0, 300), (0, None), (1, 37), (2, 150), (3, 500), (5, None)):
         unit = lattice.LOSSLESS_UNIT if code is None else lattice.LOSSY_UNIT
         _compare_flow(model, artifact, rng, level, unit)
         _compare_prior(model, artifact, rng, level, code, min(unit, lattice.READ_UNIT))
@@ -150,28 +158,39 @@ def _compare_prior(
     _check("trunk", expected.permute(0, 2, 3, 1) * BYTE_UNITS, features)
     bins = torch.from_numpy(np.rint(rng.laplace(size=(2, 9, 22, 34)) * 3).astype(np.float32))
     known = Known((2, 22, 34), True, bins.device)
+    told = condition_channels(condition, artifact, level)
     for number, head in enumerate(prior.heads):
         chroma, phase = divmod(number, 4)
         mean, log2_scale = head(by_phase(expected)[phase], known.seen_by(number), tensors[4])
         index = (log2_scale - LOG2_SCALE_FIRST) / LOG2_SCALE_STEP
-        feeds = {"features": features, "condition": condition}
+        feeds = {"condition": condition}
         if chroma:
-            feeds["planes"] = _planes_of(known)
-        elif number:
-            feeds["luma"] = (known.planes[:, :LUMA_PLANES] * UNITS).numpy()
+            feeds["joined"] = _joined(features, known, told)
+        else:
+            feeds["features"] = features
+        if 0 < number < len(PHASES):
+            cells = [_bytes_of(known)[:, row::2, column::2, :LUMA_PLANES] for row, column in PHASES[:number]]
+            feeds["known"] = np.concatenate(cells, 3)
         graph = f"{'chroma' if chroma else 'luma'}{phase}"
         (said,) = artifact.prior_session(graph, level).run(["said"], feeds)
         _check(graph, torch.cat([mean * 8, torch.round(index)], 1), said)
         known.learn(number, torch.from_numpy(select(bins.numpy(), number)))
     offsets, handed_on = prior.dequantiser(expected, known.planes, tensors[4])
-    feeds = {"features": features, "condition": condition, "planes": _planes_of(known)}
+    feeds = {"joined": _joined(features, known, told), "condition": condition}
     outputs = ["offsets", "handed_on"] if level else ["offsets"]
     got = artifact.prior_session("dequantiser", level).run(outputs, feeds)
     for value, own in zip((offsets * 128, handed_on * BYTE_UNITS), got, strict=False):
         _check("dequantiser", value, own)
 
 
-def _planes_of(known: Known) -> NDArray[np.float32]:
-    """Planes of known bins as graphs read them, with the empty ones."""
-    planes: NDArray[np.float32] = (known.planes * UNITS).numpy()
-    return np.pad(planes, ((0, 0), (0, PLANES_READ - PLANES), (0, 0), (0, 0)))
+def _bytes_of(known: Known) -> Bytes8:
+    """Planes of known bins as graphs read them, [N, H, W, 27]."""
+    planes: Bytes8 = (known.planes.permute(0, 2, 3, 1) * BYTE_UNITS + PLANE_ZERO).numpy().astype(np.uint8)
+    return planes
+
+
+def _joined(features: Bytes8, known: Known, told: Bytes8) -> Bytes8:
+    """Features, bins and condition as chroma's heads and dequantisers read them."""
+    everywhere = np.broadcast_to(told[:, None, None], (*features.shape[:3], told.shape[1]))
+    joined = np.concatenate([features, _bytes_of(known), everywhere], 3)
+    return np.pad(joined, [(0, 0)] * 3 + [(0, whole_fours(joined.shape[3]) - joined.shape[3])])

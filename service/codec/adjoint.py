@@ -14,7 +14,7 @@ from service.codec.arrays import Floats, Integers, Shorts
 from service.codec.artifact import Model
 from service.codec.coder_tables import Tables
 from service.codec.lattice import LEAN_256THS, LOSSY_UNIT, READ_UNIT
-from service.codec.prior import CHROMA, LUMA, PLANES_READ, on_device, planes_of
+from service.codec.prior import CHROMA, LUMA, PLANE_ZERO, PLANES_READ, on_device, planes_of
 
 Wide = NDArray[np.int64]
 
@@ -94,7 +94,7 @@ def prior_back(
     # An offset is in half bins.
     offsets = np.clip(shifted(points, 1 + STATE_BITS - OFFSET_BITS), -LIMIT, LIMIT).astype(np.float32)
     more = {
-        "planes": _filled(np.concatenate(planes, 1), even, PLANES_READ),
+        "planes": _filled(np.concatenate(planes, 1) - np.float32(PLANE_ZERO), even, PLANES_READ),
         "said_back": _filled(said, even, said.shape[1]),
         "offsets_back": _filled(offsets, even, offsets.shape[1]),
     }

@@ -2,8 +2,8 @@
 
     <id>/  manifest.json  tables.npz  forward.onnx  inverse.onnx
            feedback.onnx  synthesis_back.onnx
-           fine_, middle_, coarse_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx  adjoint.onnx
-           of trunk and dequantiser also: trunk.byte.onnx  dequantiser.byte.onnx
+           fine_, middle_, coarse_, coarsest_: trunk.onnx  luma0-3.onnx  chroma0-3.onnx  dequantiser.onnx  adjoint.onnx
+           of these, but for adjoint, also with 8-bit kernels: trunk.byte.onnx and so on
            trial.byte.onnx
            golden/picture.png  golden/q*.bij
 
@@ -30,11 +30,11 @@ from service.codec.lattice import LOSSLESS_UNIT
 from service.codec.model_tables import ModelTables, read_tables
 
 PRIOR_GRAPHS = ("trunk", *(f"{c}{i}" for c in ("luma", "chroma") for i in range(4)), "dequantiser", "adjoint")
-PRIORS = ("fine", "middle", "coarse")
-"""Sets of prior graphs: the finest level's, the next one's, and that of all coarser ones."""
+PRIORS = ("fine", "middle", "coarse", "coarsest")
+"""Sets of prior graphs: those of the three finest levels, and that of all coarser ones."""
 BYTE_SUFFIX = ".byte"
 BYTE_TRIAL = "trial" + BYTE_SUFFIX
-MANIFEST_FORMAT = 11
+MANIFEST_FORMAT = 12
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 Optimisation = Literal["all", "extended", "basic", "disabled"]
 _LEVELS = {
@@ -117,6 +117,12 @@ def prior_of_level(level: int) -> str:
     return PRIORS[min(level, len(PRIORS) - 1)]
 
 
+def levels_served(level: int, levels: int) -> range:
+    """All levels, of so many, that are served by the set of prior graphs that serves a level."""
+    last = len(PRIORS) - 1
+    return range(level, level + 1) if level < last else range(last, max(levels, last + 1))
+
+
 def graph_of_level(name: str, level: int) -> str:
     """Full name of the prior graph that serves a level."""
     return f"{prior_of_level(level)}_{name}"
@@ -130,7 +136,9 @@ GRAPHS = (
     *(graph_of_level(name, level) for level in range(len(PRIORS)) for name in PRIOR_GRAPHS),
 )
 
-TWINS = frozenset(graph_of_level(n, level) for n in ("trunk", "dequantiser") for level in range(len(PRIORS)))
+TWINS = frozenset(
+    graph_of_level(name, level) for name in PRIOR_GRAPHS if name != "adjoint" for level in range(len(PRIORS))
+)
 """Graphs of which there is another with 8-bit kernels: the same integers, faster where a processor has them."""
 
 

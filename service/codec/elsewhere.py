@@ -39,7 +39,7 @@ from service.codec.adjoint import (
     said_back,
     shifted,
 )
-from service.codec.arrays import Floats, Integers, Shorts
+from service.codec.arrays import Bytes8, Floats, Integers, Shorts
 from service.codec.artifact import Model
 from service.codec.calibration import Said
 from service.codec.clock import Clock
@@ -52,7 +52,7 @@ from service.codec.walk import DETAILS, Walk, integers
 
 WORTH_BITS = 16
 """What an error costs is in 1/2**(STATE_BITS + WORTH_BITS) bit."""
-COST_BITS, PLANE_UNIT_BITS, BIN_BITS = COST_UNIT.bit_length() - 1, 6, 6
+COST_BITS, PLANE_UNIT_BITS, BIN_BITS = COST_UNIT.bit_length() - 1, 4, 6
 """Costs are in 1/2**COST_BITS bit, planes of bins in 1/2**PLANE_UNIT_BITS, outward shifts in 1/2**BIN_BITS bin."""
 FIRST_SHARE, KEPT_SHARE, NEW_SHARE = 110, 154, 77
 """What is believed of the first derivative, kept of costs that are known and believed of another derivative, in 1/256:
@@ -142,7 +142,7 @@ def _gathered(said: Sequence[Sequence[Said]], shape: tuple[int, ...]) -> tuple[I
     return bins, means, scales
 
 
-def _changes(latent: Integers, by_planes: Wide, direct: Wide, steps: Steps, squash: Floats) -> Wide:
+def _changes(latent: Integers, by_planes: Wide, direct: Wide, steps: Steps, squash: Bytes8) -> Wide:
     """What the next bin towards 0, in the place of the nearest, changes elsewhere, in 1/256 bit, [9, h, w].
 
     Args:

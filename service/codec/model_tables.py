@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec.arrays import Floats
+from service.codec.arrays import Bytes8, Floats
 from service.codec.centroids import Centroids
 from service.codec.coder_tables import Tables, make_table_sets
 from service.codec.errors import ModelError
@@ -62,7 +62,8 @@ class ModelTables:
         low_scales: Scale of the low-pass at unit 1, [rungs].
         low_gains: Gain of the low-pass of each rung in 1/2**20, [rungs, 3].
         low_offsets: Low-pass of mid-grey, likewise, in grey levels, [rungs, 3].
-        squash: What heads read for each |bin|, in activation units, [2, 2**15]: compressed, and linear but clipped.
+        squash: What heads read for each |bin|, in units of bytes, [2, sizes]: compressed, and linear but clipped;
+            larger bins are read like the largest.
         knots: Number of quality knots, the lossless one not included.
         positions: Where each quality code lies on the axis the networks are conditioned on, [codes].
         positions_per_knot: Positions between two knots.
@@ -83,7 +84,7 @@ class ModelTables:
     low_scales: Floats
     low_gains: NDArray[np.int64]
     low_offsets: NDArray[np.int64]
-    squash: Floats
+    squash: Bytes8
     knots: int
     positions: NDArray[np.int32]
     positions_per_knot: int
@@ -120,7 +121,7 @@ def read_tables(data: bytes) -> ModelTables:
             t["low_scales"],
             t["low_gains"],
             t["low_offsets"],
-            t["squash"].astype(np.float32),
+            t["squash"].astype(np.uint8),
             int(t["knots"]),
             t["positions"],
             int(t["positions_per_knot"]),

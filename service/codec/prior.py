@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.codec.arrays import Bytes8, Floats, Integers, Number, Shorts
-from service.codec.artifact import Model
+from service.codec.artifact import Model, levels_served
 from service.codec.flow import present
 from service.codec.lattice import READ_UNIT, pad_even
 
@@ -23,8 +23,10 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Row and column parity of the positions each phase codes, in order."""
 PASSES = 8
 LUMA_PLANES, PLANES, PLANES_READ = 9, 27, 32
-"""Planes of known bins: three for each luma band, and for all bands; and as many as graphs read, the last ones empty:
-convolutions of whole blocks of 16 channels take half the time."""
+"""Planes of known bins: three for each luma band, and for all bands; and as many as graphs of floats read, with nothing
+for the last ones: convolutions of whole blocks of 16 channels take half the time."""
+PLANE_ZERO = 128
+"""What a plane's 0 is as a byte."""
 
 
 class LevelPrior:
@@ -55,20 +57,21 @@ class LevelPrior:
         values = trunk_feeds(model, low, parent, level, codes, unit)
         count, _, self.height, self.width = values["low"].shape()
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
-        self.luma = np.zeros((count, LUMA_PLANES, self.height, self.width), np.float32)
-        self.planes = np.zeros((count, PLANES_READ, self.height, self.width), np.float32)
+        self.luma: list[Bytes8] = []
+        self.joined, self.first_plane = np.empty((0, 0, 0, 0), np.uint8), 0
         self.condition = values["condition"]
         self.means, self.scales = np.zeros((2, count, 9, *self.size), np.int16)
 
-    def _run(self, graph: str, outputs: list[str], feeds: dict[str, ort.OrtValue]) -> list[ort.OrtValue]:
-        own = {"features": self.features, "condition": self.condition}
-        return list(self.model.prior_session(graph, self.level).run_with_ort_values(outputs, feeds | own))
-
-    def _known(self, number: int) -> dict[str, ort.OrtValue]:
-        """What pass `number` reads of earlier ones; the dequantiser's number is PASSES."""
-        if codes_chroma(number):
-            return {"planes": on_device(self.planes, self.model)}
-        return {"luma": on_device(self.luma, self.model)} if number else {}
+    def _run(self, graph: str, outputs: list[str], number: int) -> list[ort.OrtValue]:
+        """Run a graph on what pass `number` knows; the dequantiser's number is PASSES."""
+        feeds = {"condition": self.condition}
+        if number >= len(PHASES):
+            feeds["joined"] = on_device(self.joined, self.model)
+        else:
+            feeds["features"] = self.features
+        if 0 < number < len(PHASES):
+            feeds["known"] = on_device(np.concatenate(self.luma, 3), self.model)
+        return list(self.model.prior_session(graph, self.level).run_with_ort_values(outputs, feeds))
 
     def said(self, number: int) -> tuple[Shorts, Shorts]:
         """Mean (1/8 bin) and scale index of each bin of a pass, two of [N, bands, rows, columns].
@@ -76,7 +79,7 @@ class LevelPrior:
         Only positions within the level's true size are given. Of details that are not there both are 0.
         """
         graph = f"{'chroma' if codes_chroma(number) else 'luma'}{number % len(PHASES)}"
-        (value,) = self._run(graph, ["said"], self._known(number))
+        (value,) = self._run(graph, ["said"], number)
         rows, columns = self.extent(number)
         said: Shorts = value.numpy()[:, :, :rows, :columns]
         bands, there = said.shape[1] // 2, select(self.present[None], number)
@@ -92,13 +95,35 @@ class LevelPrior:
         return (self.size[0] - row + 1) // 2, (self.size[1] - column + 1) // 2
 
     def learn(self, number: int, bins: Integers) -> None:
-        """Tell the bins of a pass, [N, bands, rows, columns]."""
-        row, column = phase_of(number)
+        """Tell the bins of a pass, [N, bands, rows, columns]; those of luma come first, in order."""
         rows, columns = bins.shape[2:]
-        known = self.planes[:, LUMA_PLANES:PLANES] if codes_chroma(number) else self.luma
-        known[:, :, row::2, column::2][:, :, :rows, :columns] = planes_of(bins, self.model.tables.squash)
-        if number == 3:
-            self.planes[:, :LUMA_PLANES] = self.luma
+        planes = planes_of(bins, self.model.tables.squash).transpose(0, 2, 3, 1)
+        if codes_chroma(number):
+            self._of_phase(number)[:, :rows, :columns, LUMA_PLANES:] = planes
+            return
+        known = np.full((len(bins), self.height // 2, self.width // 2, LUMA_PLANES), PLANE_ZERO, np.uint8)
+        known[:, :rows, :columns] = planes
+        self.luma.append(known)
+        if len(self.luma) == len(PHASES):
+            self._join()
+
+    def _of_phase(self, number: int) -> Bytes8:
+        """Where bins of a pass are read, [N, h, w, 27]."""
+        row, column = phase_of(number)
+        planes: Bytes8 = self.joined[:, row::2, column::2, self.first_plane : self.first_plane + PLANES]
+        return planes
+
+    def _join(self) -> None:
+        """Features, luma's bins, as yet none of chroma's, and the condition, as chroma's heads read them."""
+        features, condition = self.features.numpy(), condition_channels(self.condition.numpy(), self.model, self.level)
+        self.first_plane, told = features.shape[3], features.shape[3] + PLANES
+        shape = (*features.shape[:3], whole_fours(told + condition.shape[1]))
+        self.joined = np.zeros(shape, np.uint8)
+        self.joined[..., : self.first_plane] = features
+        self.joined[..., self.first_plane : told] = PLANE_ZERO
+        self.joined[..., told : told + condition.shape[1]] = condition[:, None, None]
+        for number, known in enumerate(self.luma):
+            self._of_phase(number)[..., :LUMA_PLANES] = known
 
     def finish(self) -> tuple[Shorts, ort.OrtValue | None]:
         """Once all passes are known.
@@ -108,21 +133,29 @@ class LevelPrior:
             None at the finest.
         """
         outputs = ["offsets", "handed_on"] if self.level else ["offsets"]
-        offsets, *handed_on = self._run("dequantiser", outputs, self._known(PASSES))
+        offsets, *handed_on = self._run("dequantiser", outputs, PASSES)
         known = np.asarray(offsets.numpy())[:, :, : self.size[0], : self.size[1]]
         return known, handed_on[0] if handed_on else None
 
 
-def planes_of(bins: Integers, squash: Floats) -> Floats:
-    """Bins of luma or chroma, [N, bands, h, w] -> what graphs read of them, [N, 3 bands, h, w]."""
+def planes_of(bins: Integers, squash: Bytes8) -> Bytes8:
+    """Bins of luma or chroma, [N, bands, h, w] -> what graphs read of them, [N, 3 bands, h, w], PLANE_ZERO more."""
     last, bands = squash.shape[1] - 1, bins.shape[1]
-    signed = np.concatenate([-squash[:, :0:-1], squash], 1)
+    signed = np.concatenate([PLANE_ZERO - squash[:, :0:-1], PLANE_ZERO + squash], 1)
+    size = np.concatenate([PLANE_ZERO + squash[0, :0:-1], signed[0, last:]])
     index = np.clip(bins, -last, last) + last
-    result = np.empty((len(bins), 3 * bands, *bins.shape[2:]), np.float32)
-    signed[0].take(index, out=result[:, :bands], mode="clip")
-    np.abs(result[:, :bands], out=result[:, bands : 2 * bands])
-    signed[1].take(index, out=result[:, 2 * bands :], mode="clip")
+    result = np.empty((len(bins), 3 * bands, *bins.shape[2:]), np.uint8)
+    for place, table in enumerate((signed[0], size, signed[1])):
+        table.take(index, out=result[:, place * bands : (place + 1) * bands], mode="clip")
     return result
+
+
+def condition_channels(condition: Floats, model: Model, level: int) -> Bytes8:
+    """What sums of bytes read of the condition, [N, pairs of levels that the same graphs serve]."""
+    served, knots = levels_served(level, model.levels), model.tables.knots + 1
+    rows = condition[:, served.start * knots : served.stop * knots] * np.float32(model.tables.positions_per_knot)
+    channels: Bytes8 = np.rint(rows).astype(np.uint8)
+    return channels
 
 
 def trunk_feeds(
@@ -163,6 +196,11 @@ def restored(parents: Sequence[Bytes8 | None], model: Model) -> ort.OrtValue | N
     if not given:
         return None
     return on_device(np.concatenate(given), model)
+
+
+def whole_fours(channels: int) -> int:
+    """So many channels, or a few more: 8-bit kernels read four at once."""
+    return -(-channels // 4) * 4
 
 
 def phase_of(number: int) -> tuple[int, int]:

@@ -113,3 +113,18 @@ def test_models_of_different_sizes_do_not_mix(checkpoint, run, tmp_path):
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(MixError, match="different sizes"):
         mix(checkpoint, tmp_path / "other.pt", tmp_path / "mixed.pt", 0.5)
+
+
+@torch.no_grad()
+def test_an_older_checkpoint_has_one_prior_for_all_coarse_levels(tmp_path):
+    config = dataclasses.replace(TINY, coarsest=TINY.coarse)
+    state = CodecModel(config).state_dict()
+    sizes = config.as_dict()
+    del sizes["coarsest"]
+    older = {name: own for name, own in state.items() if not name.startswith("priors.3.")}
+    torch.save({"config": sizes, "kept": {}, "average": older, "progress": {"step": 3}}, tmp_path / "older.pt")
+    model, progress = load_average(tmp_path / "older.pt")
+    assert progress.step == 3
+    assert model.config == config
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, older[name.replace("priors.3.", "priors.2.")], msg=name)

@@ -138,7 +138,9 @@ def test_golden_files_that_differ_or_miss_are_noticed(name, copy):
     ("graph", "kernels"),
     [
         ("inverse", "auto"),
-        ("coarse_luma2", "auto"),
+        ("coarse_luma2", "float"),
+        ("coarse_luma2.byte", "auto"),
+        ("coarsest_chroma1.byte", "auto"),
         ("fine_dequantiser", "float"),
         ("fine_dequantiser.byte", "auto"),
         ("coarse_trunk.byte", "auto"),

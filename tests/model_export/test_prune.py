@@ -74,6 +74,14 @@ def test_what_nobody_reads_tells_nothing_and_goes_first(model):
     assert not any(own._forward_hooks or own._forward_pre_hooks for own in model.modules())
 
 
+def test_other_sets_keep_their_channels(model):
+    tells = told(model, losses(model))
+    assert prune(model, tells, 0.7, ["middle", "coarse"]) < 0.9
+    gone = [own.name for own in hidden_layers(model) if zeroed(own).any()]
+    assert gone
+    assert all(name.startswith(("priors.1.", "priors.2.")) for name in gone)
+
+
 def test_what_a_channel_usually_told_goes_into_biases(model):
     """Channels that are the same everywhere tell nothing beyond their mean, and nothing changes without them."""
     names = (LAYER, "priors.1.dequantiser.refiner.first", "priors.2.trunk.first", "priors.0.chroma.2.second")

@@ -48,7 +48,7 @@ def test_a_resumed_run_goes_on_counting(checkpoint, tmp_path):
     [
         ("prior", r"priors\."),
         ("dequantiser", r".*\.dequantiser\."),
-        ("offsets", r"priors\.[12]\.dequantiser\.(refiner|last)\."),
+        ("offsets", r"priors\.[123]\.dequantiser\.(refiner|last)\."),
     ],
 )
 def test_a_part_is_trained_alone(checkpoint, tmp_path, part, moving):
