@@ -22,6 +22,7 @@ from model_export.byte_sum import ByteSum
 from model_export.data import Picture, to_tensor
 from model_export.integers import BYTE_WEIGHT_LIMIT, ByteLayer, ExactConv
 from model_export.model import CodecModel
+from model_export.quantiser import LOSSLESS_POSITION
 from model_export.silent import CODES
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def watched(model: CodecModel, pictures: Sequence[Picture]) -> dict[str, Moments
         piece = piece[: piece.shape[0] // unit * unit, : piece.shape[1] // unit * unit]
         if piece.size:
             code = CODES[number % len(CODES)]
-            model(to_tensor(piece[None]), torch.tensor([code]), code == CODES[2])
+            model(to_tensor(piece[None]), torch.tensor([code]), code == LOSSLESS_POSITION)
     for hook in hooks:
         hook.remove()
     return found
