@@ -81,8 +81,8 @@ LARGE = ModelConfig(
     coarse=PriorSize(208, 8, 208, 208, 2, 128, 2),
     coarsest=PriorSize(208, 8, 208, 208, 2, 128, 2),
 )
-"""Nearly three times the arithmetic, for a GPU to train. What is shipped under this name has bijou-1's sizes, fewer of
-whose channels are left out (`prune`): so far it is better than any that has these."""
+"""Nearly three times the arithmetic, for a GPU to train. What is shipped under this name has bijou-1's sizes, with no
+channels left out at the two finest levels: so far it is better than any that has these."""
 
 TINY = ModelConfig(
     name="tiny",

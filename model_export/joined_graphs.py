@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from onnx import TensorProto
 from torch import Tensor
 
-from model_export.byte_sum import CONDITION_BITS, ByteSum
+from model_export.byte_sum import CONDITION_BITS, ByteSum, WholeSum
 from model_export.graph_builder import Graph
 from model_export.prior import Head
 from service.codec.prior import PHASES, PLANE_ZERO, PLANES, PLANES_READ, whole_fours
@@ -54,27 +54,24 @@ def cell_kernel(kernel: Tensor, head: Head, known: int) -> Tensor:
     return result.flatten(1, 2)
 
 
-def joined_sum(g: Graph, layer: ByteSum, x: str, order: list[Tensor | None], pads: list[int], stride: int = 1) -> str:
+def joined_sum(g: Graph, layer: WholeSum, x: str, kernels: list[Tensor], pads: list[int], stride: int = 1) -> str:
     """A ByteSum: joined bytes -> bytes.
 
     Args:
         g: Of 8-bit kernels.
         layer: The sum.
-        x: What is joined, [N, H, W, C].
-        order: Kernels of what is joined, as whole numbers, one after the other; of one place, or of as many as any.
-            None: of the condition, which comes last, with channels that are not read to make whole fours.
+        x: What is joined, [N, H, W, C]: what kernels read, the condition, and what is not read to make whole fours.
+        kernels: Of what is joined, one after the other; of one place, or of as many as any.
         pads: As in `Graph.byte_conv`, as is stride.
         stride: See pads.
     """
-    whole = layer.whole()
-    condition = whole.condition[:, :, None, None]
-    kernels = [condition if kernel is None else kernel for kernel in order]
-    side = max(kernel.shape[2] for kernel in kernels)
+    each = [*kernels, layer.condition[:, :, None, None]]
+    side = max(kernel.shape[2] for kernel in each)
     zero = PLANE_ZERO if side > 1 else 0
-    bias = whole.middle + sum(zero * kernel.sum((1, 2, 3)) for kernel in kernels if kernel.shape[2] == 1)
-    kernel = torch.cat([_within(kernel, side) for kernel in kernels], 1)
+    bias = layer.middle + sum(zero * kernel.sum((1, 2, 3)) for kernel in each if kernel.shape[2] == 1)
+    kernel = torch.cat([_within(kernel, side) for kernel in each], 1)
     kernel = F.pad(kernel, (0, 0, 0, 0, 0, whole_fours(kernel.shape[1]) - kernel.shape[1]))
-    return g.byte_conv(x, kernel, bias, whole.shifts, pads, stride, zero)
+    return g.byte_conv(x, kernel, bias, layer.shifts, pads, stride, zero)
 
 
 def _within(kernel: Tensor, side: int) -> Tensor:

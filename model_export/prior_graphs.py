@@ -8,7 +8,6 @@ import onnx
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto
-from torch import Tensor
 
 from model_export.dequantiser import Dequantiser, Reader
 from model_export.graph_builder import Graph
@@ -99,9 +98,9 @@ def head_graph(name: str, head: Head, number: int, condition_length: int, byte_k
     first = _luma_first if number < len(PHASES) else _chroma_first
     x = first(g, head, number, condition)
     if byte_kernels:
-        width = head.second.terms[0].weight.shape[1]
+        second, width = head.second.whole(), head.second.terms[0].weight.shape[1]
         told = condition_bytes(g, condition, head.second, x, width)
-        x = joined_sum(g, head.second, g.cat(x, told, axis=3), [*head.second.whole().kernels, None], [0] * 4)
+        x = joined_sum(g, second, g.cat(x, told, axis=3), second.kernels, [0] * 4)
         x = g.add("Add", g.turned_back(g.product(head.last, x)), g.bias(head.last, condition))
     else:
         x = g.widened(g.byte(g.sum(head.second, [g.widened(x)], condition)))
@@ -127,11 +126,12 @@ def _luma_first(g: Graph, head: Head, number: int, condition: str) -> str:
     phase = _of_phase(g, g.input("features", ["N", "H", "W", width], TensorProto.UINT8), head)
     known = g.input("known", ["N", "h", "w", LUMA_PLANES * number], TensorProto.UINT8) if number else ""
     if g.byte_kernels:
-        kernels: list[Tensor | None] = [*head.first.whole().kernels, None]
-        kernels[1:-1] = [cell_kernel(kernel, head, number) for kernel in kernels[1:-1] if kernel is not None]
+        first = head.first.whole()
+        own, *others = first.kernels
         told = condition_bytes(g, condition, head.first, phase, width + LUMA_PLANES * number)
         joined = g.cat(*(part for part in (phase, known, told) if part), axis=3)
-        return joined_sum(g, head.first, joined, kernels, [1 if number else 0] * 4)
+        kernels = [own, *(cell_kernel(kernel, head, number) for kernel in others)]
+        return joined_sum(g, first, joined, kernels, [1 if number else 0] * 4)
     own, *others = head.first.integer_weights()
     terms = [g.add("Conv", g.widened(g.turned_back(phase)), g.kernel(own))]
     terms += [g.add("Conv", bins_read(g, known), g.kernel(cell_kernel(w, head, number)), pads=[1] * 4) for w in others]
@@ -145,7 +145,8 @@ def _chroma_first(g: Graph, head: Head, number: int, condition: str) -> str:
     joined, (left, right, top, bottom) = joined_input(g, head.first), head.pads
     pads = [top, left, bottom, right]
     if g.byte_kernels:
-        return joined_sum(g, head.first, joined, [*head.first.whole().kernels, None], pads, stride=2)
+        first = head.first.whole()
+        return joined_sum(g, first, joined, first.kernels, pads, stride=2)
     features = g.turned_back(_of_phase(g, g.slice(joined, 3, 0, width), head))
     return g.byte(g.sum(head.first, [g.widened(features), planes_apart(g, joined, width)], condition, [None, pads]))
 
@@ -160,8 +161,9 @@ def bytes_read(g: Graph, net: Reader, seen: str, planes: str, condition: str) ->
 
 def _joined_read(g: Graph, net: Reader, joined: str, features: int) -> str:
     """What a Reader gives, by 8-bit operations; what it reads besides `features` features is joined before them."""
-    of_bytes, of_planes = net.first.whole().kernels
-    x = joined_sum(g, net.first, joined, [of_bytes[:, features:], of_bytes[:, :features], of_planes, None], [1] * 4)
+    first = net.first.whole()
+    of_bytes, of_planes = first.kernels
+    x = joined_sum(g, first, joined, [of_bytes[:, features:], of_bytes[:, :features], of_planes], [1] * 4)
     for layer in net.layers:
         x = g.layer(layer, x)
     return x

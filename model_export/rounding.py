@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_export.byte_sum import ByteSum
-from model_export.data import Picture, to_tensor
+from model_export.data import Picture
 from model_export.integers import BYTE_WEIGHT_LIMIT, ByteLayer, ExactConv
 from model_export.model import CodecModel
-from model_export.quantiser import LOSSLESS_POSITION
-from model_export.silent import CODES
+from model_export.silent import code_all, convs_of
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +60,6 @@ class Moments:
         return own + damping * torch.eye(len(own), dtype=own.dtype)
 
 
-def convs_of(layer: Layer) -> list[ExactConv]:
-    """The convolutions of a layer."""
-    return layer.terms if isinstance(layer, ByteSum) else [layer.conv]
-
-
 def read_at(conv: ExactConv, x: Tensor) -> Tensor:
     """What a convolution reads at each place, [N, inputs K K, places]."""
     return F.unfold(x, conv.kernel, padding=conv.kernel // 2 if conv.stride == 1 else 0, stride=conv.stride)
@@ -89,16 +83,12 @@ def watched(model: CodecModel, pictures: Sequence[Picture]) -> dict[str, Moments
         return hook
 
     hooks = [own.register_forward_pre_hook(look(name)) for name, own in layers.items()]  # type: ignore[arg-type]
-    unit = 2 << model.config.levels
-    for number, picture in enumerate(pictures):
+    unit, pieces = 2 << model.config.levels, []
+    for picture in pictures:
         top, left = (max(0, side - SIDE) // 2 for side in picture.shape[:2])
-        piece = picture[top : top + SIDE, left : left + SIDE]
-        piece = piece[: piece.shape[0] // unit * unit, : piece.shape[1] // unit * unit]
-        if piece.size:
-            code = CODES[number % len(CODES)]
-            model(to_tensor(piece[None]), torch.tensor([code]), code == LOSSLESS_POSITION)
-    for hook in hooks:
-        hook.remove()
+        height, width = (min(side, SIDE) // unit * unit for side in picture.shape[:2])
+        pieces.append(picture[top : top + height, left : left + width])
+    code_all(model, [piece for piece in pieces if piece.size], hooks)
     return found
 
 

@@ -55,8 +55,7 @@ class Hidden:
     @property
     def kernels(self) -> list[tuple[ExactConv, int]]:
         """What gives its channels, and how many outputs each of them has there; the first reads bytes if any does."""
-        convs = self.layer.terms if isinstance(self.layer, ExactSum) else [self.layer.conv]
-        return [(conv, 1) for conv in convs] + ([(self.carry, 4)] if self.carry else [])
+        return [(conv, 1) for conv in convs_of(self.layer)] + ([(self.carry, 4)] if self.carry else [])
 
     @property
     def biases(self) -> list[tuple[nn.Module, str, nn.Parameter]]:
@@ -65,9 +64,9 @@ class Hidden:
         return [(owner, name, own) for name, own in owner.named_parameters(recurse=False)]
 
 
-def first_of(layer: Layer) -> ExactConv:
-    """What reads the bytes that a layer reads."""
-    return layer.terms[0] if isinstance(layer, ExactSum) else layer.conv
+def convs_of(layer: Layer) -> list[ExactConv]:
+    """The convolutions of a layer; the first reads bytes if any does."""
+    return layer.terms if isinstance(layer, ExactSum) else [layer.conv]
 
 
 def rows_of(channels: Tensor, outputs: int) -> Tensor:
@@ -84,7 +83,7 @@ def hidden_layers(model: CodecModel) -> list[Hidden]:
 
     def chain(layers: Sequence[Layer], last: Readers) -> None:
         """Layers that read one another, and who reads the last."""
-        readers = [[(first_of(after), 0)] for after in layers[1:]] + [last]
+        readers = [[(convs_of(after)[0], 0)] for after in layers[1:]] + [last]
         result.extend(Hidden(names[own], own, read) for own, read in zip(layers, readers, strict=True))
 
     for index in reversed(range(len(model.sets))):
@@ -140,7 +139,13 @@ def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
         fires = output.amax((0, 2, 3)) > 0
         seen[name] = seen.get(name, fires) | fires
 
-    hooks = watch(model, see)
+    code_all(model, pictures, watch(model, see))
+    return seen
+
+
+@torch.no_grad()
+def code_all(model: CodecModel, pictures: Sequence[Picture], hooks: Sequence[RemovableHandle]) -> None:
+    """Code pictures of any size, one after the other, at CODES in turn, for hooks that are removed then."""
     unit = 2 << model.config.levels
     for number, picture in enumerate(pictures):
         code, (rows, columns) = CODES[number % len(CODES)], (-side % unit for side in picture.shape[:2])
@@ -148,7 +153,6 @@ def fired(model: CodecModel, pictures: Sequence[Picture]) -> Fired:
         model(to_tensor(padded[None]), torch.tensor([code]), code == LOSSLESS_POSITION)
     for hook in hooks:
         hook.remove()
-    return seen
 
 
 def compacted(model: CodecModel, channels: Fired) -> CodecModel:

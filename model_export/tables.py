@@ -64,6 +64,7 @@ SETS = LOSSLESS_SET + 1
 TRUST = 400.0
 """The logistic counts as much as this many residuals."""
 SQUASH_SIZE = 256
+"""Larger bins are read like the largest of these, at which both that is read of them has reached PLANE_LIMIT."""
 NOMINAL_NOISE = 0.3
 """Standard deviation of a latent value after rounding to pixels and back, in grey levels over the band's norm."""
 MARGIN, NARROWEST = 4.0, 9.0

@@ -58,19 +58,19 @@ class LevelPrior:
         count, _, self.height, self.width = values["low"].shape()
         (self.features,) = model.prior_session("trunk", level).run_with_ort_values(["features"], values)
         self.luma: list[Bytes8] = []
-        self.joined, self.first_plane = np.empty((0, 0, 0, 0), np.uint8), 0
+        self.joined = np.empty((0, 0, 0, 0), np.uint8)
         self.condition = values["condition"]
         self.means, self.scales = np.zeros((2, count, 9, *self.size), np.int16)
 
     def _run(self, graph: str, outputs: list[str], number: int) -> list[ort.OrtValue]:
         """Run a graph on what pass `number` knows; the dequantiser's number is PASSES."""
         feeds = {"condition": self.condition}
-        if number >= len(PHASES):
+        if codes_chroma(number):
             feeds["joined"] = on_device(self.joined, self.model)
         else:
             feeds["features"] = self.features
-        if 0 < number < len(PHASES):
-            feeds["known"] = on_device(np.concatenate(self.luma, 3), self.model)
+            if number:
+                feeds["known"] = on_device(np.concatenate(self.luma, 3), self.model)
         return list(self.model.prior_session(graph, self.level).run_with_ort_values(outputs, feeds))
 
     def said(self, number: int) -> tuple[Shorts, Shorts]:
@@ -109,18 +109,17 @@ class LevelPrior:
 
     def _of_phase(self, number: int) -> Bytes8:
         """Where bins of a pass are read, [N, h, w, 27]."""
-        row, column = phase_of(number)
-        planes: Bytes8 = self.joined[:, row::2, column::2, self.first_plane : self.first_plane + PLANES]
+        (row, column), first = phase_of(number), self.features.shape()[3]
+        planes: Bytes8 = self.joined[:, row::2, column::2, first : first + PLANES]
         return planes
 
     def _join(self) -> None:
         """Features, luma's bins, as yet none of chroma's, and the condition, as chroma's heads read them."""
         features, condition = self.features.numpy(), condition_channels(self.condition.numpy(), self.model, self.level)
-        self.first_plane, told = features.shape[3], features.shape[3] + PLANES
-        shape = (*features.shape[:3], whole_fours(told + condition.shape[1]))
-        self.joined = np.zeros(shape, np.uint8)
-        self.joined[..., : self.first_plane] = features
-        self.joined[..., self.first_plane : told] = PLANE_ZERO
+        first, told = features.shape[3], features.shape[3] + PLANES
+        self.joined = np.zeros((*features.shape[:3], whole_fours(told + condition.shape[1])), np.uint8)
+        self.joined[..., :first] = features
+        self.joined[..., first:told] = PLANE_ZERO
         self.joined[..., told : told + condition.shape[1]] = condition[:, None, None]
         for number, known in enumerate(self.luma):
             self._of_phase(number)[..., :LUMA_PLANES] = known

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -109,7 +107,8 @@ def test_joined_bytes_give_what_the_layers_add_up(stride, kernels):
     g = Graph("joined", BYTE_BITS, byte_kernels=True)
     x, condition = g.input("x", ["N", "H", "W", 12], TensorProto.UINT8), g.input("condition", ["N", LEVELS * KNOTS])
     joined = g.cat(x, condition_bytes(g, condition, layer, x, 12), axis=3)
-    out = joined_sum(g, layer, joined, [*layer.whole().kernels, None], pads, stride)
+    whole = layer.whole()
+    out = joined_sum(g, whole, joined, whole.kernels, pads, stride)
     g.output(out, "y", ["N", "h", "w", 6], TensorProto.UINT8)
     rng = np.random.default_rng(3)
     first = rng.integers(0, BYTE_LIMIT + 1, (2, 6, 8, 7)).astype(np.uint8)
@@ -128,7 +127,7 @@ def test_joined_bytes_give_what_the_layers_add_up(stride, kernels):
 @pytest.mark.parametrize("number", range(1, 4))
 def test_a_kernel_of_cells_reads_what_a_kernel_of_the_level_does(number):
     torch.manual_seed(number)
-    head: Head = CodecModel(dataclasses.replace(TINY)).sets[0].heads[number]
+    head: Head = CodecModel(TINY).sets[0].heads[number]
     kernel = torch.randn(4, 9, 5, 5)
     known = torch.zeros(1, 9, 8, 12)
     phases = [torch.randn(1, 9, 4, 6) for _ in range(number)]
