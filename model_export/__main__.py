@@ -1,4 +1,4 @@
-"""`python -m model_export`: train, prune, mix, compact, validate, export, verify, golden, evaluate."""
+"""`python -m model_export`: train, prune, regrow, mix, compact, validate, export, verify, golden, evaluate."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from model_export.config import LARGE, TINY, ModelConfig
 from model_export.data import NoPicturesError, Picture, evenly, read_pictures
 from model_export.export import Provenance, export, golden_picture
 from model_export.prune import SIDE, pruned
+from model_export.regrow import regrown
 from model_export.train import train
 from model_export.train_settings import PARTS, TrainSettings
 from model_export.validate import compare
@@ -81,6 +82,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batches", type=int, default=50, help="of crops, in each round")
     p.add_argument("--mixed", action="store_true", help="as in train")
     p.add_argument("--threads", type=int, default=1)
+    r = commands.add_parser("regrow", help="put channels that were left out back, to be trained anew")
+    r.add_argument("source", type=Path)
+    r.add_argument("target", type=Path)
+    r.add_argument("--sets", nargs="+", default=PRIORS, choices=PRIORS, help="of priors that get theirs back")
     m = commands.add_parser("mix", help="weights between those a run started from and those it ended with")
     m.add_argument("start", type=Path)
     m.add_argument("run", type=Path)
@@ -111,6 +116,13 @@ def run_prune(options: argparse.Namespace) -> None:
     model.config = replace(model.config, name=options.name or model.config.name)
     model = pruned(model.train(), pictures, options.share, options.rounds, options.batches, sets=options.sets)
     save_average(options.target, model, progress)
+
+
+def run_regrow(options: argparse.Namespace) -> None:
+    """Put channels that were left out back into the averaged model of a checkpoint."""
+    torch.manual_seed(0)
+    model, progress = load_average(options.source)
+    save_average(options.target, regrown(model, options.sets), progress)
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -149,6 +161,8 @@ def run(options: argparse.Namespace) -> None:
         mix(options.start, options.run, options.target, options.share, options.last)
     elif options.command == "prune":
         run_prune(options)
+    elif options.command == "regrow":
+        run_regrow(options)
     elif options.command == "validate":
         torch.set_num_threads(options.threads)
         compare(options.checkpoints, options.valid)

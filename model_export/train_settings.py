@@ -13,6 +13,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "offsets": tuple(f".{i}.dequantiser.{own}." for i in range(1, len(PRIORS)) for own in ("refiner", "last")),
     "coarser": tuple(f".priors.{index}." for index in range(1, len(PRIORS))),
     "deep": tuple(f".priors.{index}." for index in range(2, len(PRIORS))),
+    "finer": tuple(f".priors.{index}." for index in range(2)),
 } | {name: (f".priors.{index}.",) for index, name in enumerate(PRIORS)}
 """Parts of a model that can be trained alone, and what occurs in the names of their parameters."""
 FINEST = {name: index for index, name in enumerate(PRIORS)} | {"coarser": 1, "deep": 2}
@@ -31,8 +32,9 @@ class TrainSettings:
         rate: Muon's step at the start.
         lossless_share: Share of batches that are lossless.
         part: What is trained: `all`; the `prior` without flow and steps; of it the `coarsest`, `coarse`, `middle` or
-            `fine` part, `coarser`, which is all but the fine one, `deep`, which is all but that and the middle one, or
-            the `dequantiser`; or what makes the `offsets` of all levels but the finest and nothing else.
+            `fine` part, `coarser`, which is all but the fine one, `deep`, which is all but that and the middle one,
+            `finer`, which is these two, or the `dequantiser`; or what makes the `offsets` of all levels but the finest
+            and nothing else.
         exact: Fine-tune with integer weights and activations.
         mixed: Run the prior's convolutions in bfloat16; not with `exact`.
         wake: Begin channels anew that never fire, when a run starts.
