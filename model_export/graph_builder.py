@@ -2,9 +2,9 @@
 
 Written with onnx.helper rather than traced, so that every node is one the design allows: Conv and MatMul with
 dyadic weights, Add, Sub, Mul, Round, Floor, Clip, Abs, Pad, Slice, Concat, Reshape, Transpose, Split, Cast, Quantize-
-and DequantizeLinear by powers of two; and where a processor has 8-bit kernels ONNX Runtime's own QLinearConv with
-channels last. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so that a
-convolution's output needs no rescaling before it is clipped and rounded.
+and DequantizeLinear by powers of two; and where a processor has 8-bit kernels MatMulInteger and ONNX Runtime's own
+QLinearConv with channels last. Shape and Gather-like nodes only move data. Weights carry their power-of-two scale, so
+that a convolution's output needs no rescaling before it is clipped and rounded.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from torch import Tensor
 
 from model_export.byte_sum import ByteSum
 from model_export.integers import (
+    ACCUMULATOR_LIMIT,
     ACTIVATION_BITS,
     BYTE_BITS,
+    BYTE_LIMIT,
     TOP,
     ByteLayer,
     ConditionTable,
@@ -114,8 +116,14 @@ class Graph:
         return self.add("Mul", self.add("Round", up), self.constant(2.0**-bits))
 
     def model(self) -> onnx.ModelProto:
-        """The checked ONNX model."""
-        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
+        """The checked ONNX model, without what no output needs."""
+        needed, nodes = {output.name for output in self.outputs}, []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                nodes.append(node)
+        constants = [own for own in self.initializers if own.name in needed]
+        graph = helper.make_graph(nodes[::-1], self.name, self.inputs, self.outputs, constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(RUNTIME, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bijou")
         onnx.checker.check_model(model, full_check=True)
@@ -146,14 +154,8 @@ class Graph:
 
         A session makes float32 of it when it opens, once.
         """
-        exact = weight.detach().double().flatten(1).numpy()
-        finest = np.rint(exact * 2.0**FINEST_UNIT).astype(np.int64)
-        lowest_bits = np.where(finest == 0, 2**FINEST_UNIT, finest & -finest)
-        units = lowest_bits.min(1, keepdims=True) * 2.0**-FINEST_UNIT
-        whole = (exact / units).reshape(weight.shape)
+        whole, units = whole_numbers(weight)
         kind = np.int8 if abs(whole).max() <= np.iinfo(np.int8).max else np.int16
-        if abs(whole).max() > np.iinfo(kind).max or not np.array_equal(finest, exact * 2.0**FINEST_UNIT):
-            raise ValueError("a kernel is not dyadic, or of more than 15 bits; call set_exact(True) first")
         widened = self.add("Cast", self.constant(whole, kind), to=TensorProto.FLOAT)
         return self.add("Mul", widened, self.constant(units.reshape(-1, 1, 1, 1)))
 
@@ -171,13 +173,22 @@ class Graph:
         # The bias last: two convolutions of one size are then added up in place.
         return functools.reduce(lambda a, b: self.add("Add", a, b), [*parts, self.bias(layer, condition)])
 
-    def product(self, layer: ExactSum, x: str) -> str:
-        """An ExactSum of 1x1 convolutions of bytes that are joined, channels last, without its bias."""
-        weights = layer.integer_weights()
-        kernels = [self.kernel(w * 2.0 ** (self.bits - c.bits)) for w, c in zip(weights, layer.terms, strict=True)]
-        kernel = self.cat(*kernels) if len(kernels) > 1 else kernels[0]
-        matrix = self.add("Transpose", self.add("Squeeze", kernel, self.constant([2, 3])), perm=[1, 0])
-        return self.add("MatMul", self.widened(x), matrix)
+    def product(self, layer: ExactSum, inputs: list[str]) -> str:
+        """An ExactSum of 1x1 convolutions of bytes, channels last, without its bias.
+
+        Products of bytes with each of the two bytes of a weight, added up apart as 32-bit integers.
+        """
+        parts = []
+        for weight, conv, x in zip(layer.integer_weights(), layer.terms, inputs, strict=True):
+            whole, units = whole_numbers(weight[:, :, 0, 0] * 2.0 ** (self.bits - conv.bits))
+            low = (whole + 128) % 256 - 128
+            both = np.concatenate([(whole - low) // 256, low]).T
+            if both.max() > 127 or BYTE_LIMIT * abs(both).sum(0).max() >= ACCUMULATOR_LIMIT:
+                raise ValueError("a weight is of more than two bytes, or their sums are of more than float32 holds")
+            sums = self.add("MatMulInteger", x, self.constant(both, np.int8))
+            together = np.concatenate([np.diag(256 * units[:, 0]), np.diag(units[:, 0])])
+            parts.append(self.add("MatMul", self.add("Cast", sums, to=TensorProto.FLOAT), self.constant(together)))
+        return functools.reduce(lambda a, b: self.add("Add", a, b), parts)
 
     def activation(self, x: str) -> str:
         """Clipped ReLU, rounded: whole numbers 0 ... ACTIVATION_LIMIT."""
@@ -244,3 +255,19 @@ class Graph:
         return self.add(
             "Round", self.clip(self.add("Mul", x, scale), -TOP * 2**ACTIVATION_BITS, TOP * 2**ACTIVATION_BITS)
         )
+
+
+def whole_numbers(weight: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """A dyadic kernel [out, ...] -> whole numbers of at most 15 bits and a sign, and their units, [out, 1].
+
+    Raises:
+        ValueError: There are none.
+    """
+    exact = weight.detach().double().flatten(1).numpy()
+    finest = np.rint(exact * 2.0**FINEST_UNIT).astype(np.int64)
+    lowest_bits = np.where(finest == 0, 2**FINEST_UNIT, finest & -finest)
+    units: NDArray[np.float64] = lowest_bits.min(1, keepdims=True) * 2.0**-FINEST_UNIT
+    whole = np.rint(exact / units).astype(np.int64).reshape(weight.shape)
+    if abs(whole).max() > np.iinfo(np.int16).max or not np.array_equal(finest, exact * 2.0**FINEST_UNIT):
+        raise ValueError("a kernel is not dyadic, or of more than 15 bits; call set_exact(True) first")
+    return whole, units

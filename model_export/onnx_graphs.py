@@ -39,12 +39,15 @@ def synthesis_back_graph() -> onnx.ModelProto:
 
 
 def byte_trial() -> onnx.ModelProto:
-    """A layer of bytes whose products of neighbours overflow 16 bits: x -> y; see service.codec.kernels."""
+    """Sums of bytes whose products of neighbours overflow 16 bits: x -> y, z; see service.codec.kernels."""
     g = Graph(BYTE_TRIAL)
     x = g.input("x", ["N", kernels.CHANNELS, "H", "W"], TensorProto.UINT8)
     shifts = np.full(kernels.CHANNELS, kernels.SHIFT)
     y = g.byte_conv(g.turned(x), kernels.weights(), kernels.biases(), shifts, [0] * 4)
     g.output(g.turned_back(y), "y", ["N", kernels.CHANNELS, "h", "w"], TensorProto.UINT8)
+    inner = g.slice(g.slice(x, 2, 1, -1), 3, 1, -1)
+    z = g.add("MatMulInteger", g.turned(inner), g.constant(kernels.weights()[:, :, 1, 1].T, np.int8))
+    g.output(g.turned_back(z), "z", ["N", kernels.CHANNELS, "h", "w"], TensorProto.INT32)
     return g.model()
 
 

@@ -101,7 +101,7 @@ def head_graph(name: str, head: Head, number: int, condition_length: int, byte_k
         second, width = head.second.whole(), head.second.terms[0].weight.shape[1]
         told = condition_bytes(g, condition, head.second, x, width)
         x = joined_sum(g, second, g.cat(x, told, axis=3), second.kernels, [0] * 4)
-        x = g.add("Add", g.turned_back(g.product(head.last, x)), g.bias(head.last, condition))
+        x = g.add("Add", g.turned_back(g.product(head.last, [x])), g.bias(head.last, condition))
     else:
         x = g.widened(g.byte(g.sum(head.second, [g.widened(x)], condition)))
         x = g.sum(head.last, [x], condition)
@@ -182,7 +182,7 @@ def dequantiser_graph(
     parts = _dequantised_at_once if byte_kernels else _dequantised
     reads, parent = parts(g, net, joined, condition, width)
     if byte_kernels:
-        raw = g.add("Add", g.turned_back(g.product(net.last, g.cat(*reads, axis=3))), g.bias(net.last, condition))
+        raw = g.add("Add", g.turned_back(g.product(net.last, reads)), g.bias(net.last, condition))
     else:
         raw = g.sum(net.last, [g.widened(x) for x in reads], condition)
     raw = g.add("Mul", raw, g.constant(2.0 ** (7 - BYTE_BITS)))

@@ -32,8 +32,9 @@ _BITS = constriction.stream.model.Uniform(2)
 def _groups(chosen: NDArray[np.int16], count: int) -> tuple[NDArray[np.int64], Groups]:
     order = np.argsort(chosen, kind="stable")
     sizes = np.bincount(chosen, minlength=count)
-    ends = np.cumsum(sizes)
-    return order, [(int(t), int(ends[t] - sizes[t]), int(ends[t])) for t in np.nonzero(sizes)[0]]
+    used = np.flatnonzero(sizes)
+    ends = np.cumsum(sizes[used]).tolist()
+    return order, list(zip(used.tolist(), [0, *ends], ends, strict=False))
 
 
 def _halves(groups: Groups, alphabets: Alphabets) -> Integers:
@@ -141,10 +142,11 @@ class Decoder:
         """Residuals of so many symbols."""
         order, groups = _groups(tables, len(alphabets.models))
         ordered, stride, escapes = np.empty(len(tables), np.int32), alphabets.stride, []
-        ends = 2 * alphabets.halves // stride  # the last residual; the escape comes after it
+        ends = (2 * alphabets.halves // stride).tolist()  # the last residual; the escape comes after it
+        decode, models = self._coder.decode, alphabets.models
         try:
             for table, first, last in groups:
-                part = self._coder.decode(alphabets.models[table], last - first)
+                part = decode(models[table], last - first)
                 ordered[first:last] = part
                 if part[part.argmax()] > ends[table]:  # there are thousands of groups and next to no escapes
                     half = int(alphabets.halves[table])
@@ -178,11 +180,11 @@ class Decoder:
         return int(self._coder.decode(_BITS, 1)[0])
 
 
-def without(places: NDArray[np.intp], count: int) -> NDArray[np.bool_]:
+def without(places: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """Which of so many there are besides some."""
     rest = np.ones(count, np.bool_)
     rest[places] = False
-    return rest
+    return np.flatnonzero(rest)
 
 
 def _bins(residuals: Integers, whole: Integers, fraction: Shorts) -> Integers:

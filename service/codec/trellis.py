@@ -57,8 +57,11 @@ class Trellis:
         The bins of a class, narrow ones first and in the order of the pass where scale indices are equal, go to its
         chains in turn.
         """
-        order = np.argsort(scales, kind="stable")
-        ends = [*np.searchsorted(scales[order], [first for first, _ in CLASSES]).tolist(), len(order)]
+        tied = np.flatnonzero(scales >= CLASSES[0][0])
+        own_scales = scales[tied]
+        sorting = np.argsort(own_scales, kind="stable")
+        order = tied[sorting]
+        ends = [*np.searchsorted(own_scales[sorting], [first for first, _ in CLASSES]).tolist(), len(order)]
         blocks = []
         for (_, size), begin, end in zip(CLASSES, ends, ends[1:], strict=False):
             chains = -(-(end - begin) // (GROUPS * size))

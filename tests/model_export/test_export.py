@@ -70,7 +70,7 @@ def test_it_opens_under_its_id_and_the_golden_check_holds(models_folder):
 def test_graphs_hold_only_nodes_the_design_allows(models_folder):
     allowed = {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "DepthToSpace", "Expand", "Floor", "Gather", "Identity"}
     allowed |= {"MatMul", "Mul", "Neg", "Pad", "Relu", "Reshape", "Round", "Shape", "Slice", "Split", "Squeeze", "Sub"}
-    allowed |= {"QLinearConv", "QuantizeLinear", "Transpose", "Unsqueeze"}
+    allowed |= {"MatMulInteger", "QLinearConv", "QuantizeLinear", "Transpose", "Unsqueeze"}
     for path in models_folder.glob("*/*.onnx"):
         kinds = {node.op_type for node in onnx.load(path).graph.node}
         assert kinds <= allowed | ({"DequantizeLinear"} if path.stem.endswith("adjoint") else set())
