@@ -82,10 +82,13 @@ def test_sums_stay_exact_in_float32(models):
     assert (kernels[:, :, range(3), range(3), 2, 2] == 0).all(), "a detail does nothing to itself"
 
 
-@pytest.mark.parametrize("quality", [20, 60, 85])
-def test_choices_are_better_for_it(quality, monkeypatch, models):
-    """Less of what the encoder minimises than without feedback: with the same model, at the same quality."""
-    model, pictures, code = models.default, [picture_of(256, 256, seed) for seed in range(3)], code_of(quality)
+@pytest.mark.parametrize(("quality", "count"), [(20, 24), (60, 3), (85, 3)])
+def test_choices_are_better_for_it(quality, count, monkeypatch, models):
+    """Less of what the encoder minimises than without feedback: with the same model, at the same quality.
+
+    A picture gains 0.4 %, give or take 0.3 from quality 60 on and 0.6 at 20, where each has few bins: so more of them.
+    """
+    model, pictures, code = models.default, [picture_of(256, 256, seed) for seed in range(count)], code_of(quality)
     energy = 3.1  # squared norm in RGB of the finest luma details' basis functions
     step = int(model.tables.steps[code, 0, 3]) / STEP_UNIT / LOSSY_UNIT
     worth = int(model.tables.weights[code, 0, 3]) / WEIGHT_UNIT / (step**2 * energy)
