@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model_export.integers import ExactConv
 from model_export.model import CodecModel
+from model_export.prune import set_of
 from model_export.silent import cut, hidden_layers, rows_of
 from service.codec.artifact import PRIORS
 
@@ -31,8 +32,7 @@ def regrown(model: CodecModel, sets: Sequence[str] = PRIORS) -> CodecModel:
         return copy.deepcopy(model)
     left = {hidden.name for hidden in hidden_layers(model)}
     kept = {
-        name: torch.ones_like(own) if name in left and PRIORS[int(name.split(".")[1])] in sets else own
-        for name, own in model.kept.items()
+        name: torch.ones_like(own) if name in left and set_of(name) in sets else own for name, own in model.kept.items()
     }
     result = cut(CodecModel(model.config), kept)
     rows: dict[nn.Module, Tensor] = {}

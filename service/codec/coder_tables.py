@@ -7,6 +7,7 @@ symbol is impossible: its table is the half of the usual one that is left.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -50,6 +51,12 @@ class Alphabets:
     models: tuple[object, ...]
     halves: Integers
     stride: int
+
+    @functools.cached_property
+    def ends(self) -> list[int]:
+        """Number of the last residual of each model; the escape comes after it."""
+        ends: list[int] = (2 * self.halves // self.stride).tolist()
+        return ends
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,7 @@ class Decoder:
         """Residuals of so many symbols."""
         order, groups = _groups(tables, len(alphabets.models))
         ordered, stride, escapes = np.empty(len(tables), np.int32), alphabets.stride, []
-        ends = (2 * alphabets.halves // stride).tolist()  # the last residual; the escape comes after it
-        decode, models = self._coder.decode, alphabets.models
+        decode, models, ends = self._coder.decode, alphabets.models, alphabets.ends
         try:
             for table, first, last in groups:
                 part = decode(models[table], last - first)

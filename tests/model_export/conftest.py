@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from model_export.config import TINY
+from model_export.data import synthetic_pictures, to_tensor
 from model_export.integers import ByteLayer
-from model_export.model import CodecModel
+from model_export.model import CodecModel, Outcome
 from model_export.train import train
 from model_export.train_settings import TrainSettings
 
@@ -39,3 +40,10 @@ def firing() -> CodecModel:
         if isinstance(layer, ByteLayer):
             layer.bias.fill_(2.0)
     return made
+
+
+def outcome(model: CodecModel, code: float) -> Outcome:
+    """What a model measures of a picture at a position; below 0: without loss."""
+    picture = to_tensor(synthetic_pictures(1, 128, seed=5)[0][None])
+    result: Outcome = model(picture, torch.tensor([code]), code < 0)
+    return result

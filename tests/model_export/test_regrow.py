@@ -8,10 +8,9 @@ import torch
 from model_export.__main__ import main
 from model_export.checkpoint import Progress, load_average, save_average
 from model_export.config import TINY
-from model_export.data import synthetic_pictures, to_tensor
 from model_export.regrow import regrown
 from model_export.silent import cut, hidden_layers
-from tests.model_export.conftest import firing
+from tests.model_export.conftest import firing, outcome
 
 
 @pytest.fixture
@@ -23,16 +22,16 @@ def smaller():
     return cut(made, kept)
 
 
-def outcome(model, code):
-    with torch.no_grad():
-        own = model(to_tensor(synthetic_pictures(1, 128, seed=5)[0][None]), torch.tensor([code]), code < 0)
+@torch.no_grad()
+def measured(model, code):
+    own = outcome(model, code)
     return own.bits.item(), own.squared_error.item()
 
 
 def test_a_regrown_model_computes_what_it_did(smaller):
     whole = regrown(smaller).eval()
     for code in (0.0, 300.0, -1000.0):
-        assert outcome(whole, code) == pytest.approx(outcome(smaller, code), rel=1e-5)
+        assert measured(whole, code) == pytest.approx(measured(smaller, code), rel=1e-5)
 
 
 def test_widths_are_what_sizes_say_but_for_what_is_gone_as_a_whole(smaller):
@@ -48,8 +47,7 @@ def test_widths_are_what_sizes_say_but_for_what_is_gone_as_a_whole(smaller):
 
 def test_new_channels_learn(smaller):
     whole = regrown(smaller).train()
-    outcome_bits = whole(to_tensor(synthetic_pictures(1, 128, seed=5)[0][None]), torch.tensor([100.0])).bits.sum()
-    outcome_bits.backward()
+    outcome(whole, 100.0).bits.sum().backward()
     kernel, was = (model.sets[0].trunk.layers[0].conv.weight for model in (whole, smaller))
     gone = ~smaller.kept["priors.0.trunk.first"]
     assert kernel.shape[1] > was.shape[1]
@@ -60,7 +58,7 @@ def test_new_channels_learn(smaller):
 
 def test_a_whole_model_stays_as_it_is():
     made = firing()
-    assert outcome(regrown(made), 100.0) == outcome(made, 100.0)
+    assert measured(regrown(made), 100.0) == measured(made, 100.0)
 
 
 def test_the_command_writes_a_checkpoint(smaller, tmp_path):
@@ -70,4 +68,4 @@ def test_the_command_writes_a_checkpoint(smaller, tmp_path):
     whole, progress = load_average(target)
     assert progress.step == 7
     assert whole.sets[1].trunk.width == TINY.middle.channels
-    assert outcome(whole, 300.0) == pytest.approx(outcome(smaller, 300.0), rel=1e-5)
+    assert measured(whole, 300.0) == pytest.approx(measured(smaller, 300.0), rel=1e-5)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from model_export.config import TINY
-from model_export.data import synthetic_pictures, to_tensor
+from model_export.data import synthetic_pictures
 from model_export.silent import compacted, fired, hidden_layers
 from model_export.wake import wake
-from tests.model_export.conftest import firing
+from tests.model_export.conftest import firing, outcome
 
 
 @pytest.fixture
@@ -31,10 +31,6 @@ def model():
 @pytest.fixture
 def pictures():
     return [own[:70, :90] for own in synthetic_pictures(7, 96)]
-
-
-def outcome(model, code):
-    return model(to_tensor(synthetic_pictures(1, 128, seed=5)[0][None]), torch.tensor([code]), code < 0)
 
 
 def test_a_woken_model_computes_what_it_did(model, pictures):
